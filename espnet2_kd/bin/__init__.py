@@ -1,0 +1,1 @@
+"""Command lines, run as `python -m espnet2_kd.bin.<verb>`."""
