@@ -1,0 +1,202 @@
+"""Downloads against a server on this machine, and archives that must not be unpacked (faults F38 and F39)."""
+
+import gzip
+import hashlib
+import io
+import os
+import stat
+import tarfile
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from espnet2_kd.data.download import DownloadError, RemoteFile, UnsafeArchiveError, download, unpack
+
+CONTENT = bytes(range(256)) * 9000
+DIGEST, NUM_BYTES = hashlib.sha256(CONTENT).hexdigest(), len(CONTENT)
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves files, ranges of them, and on request breaks off in the middle."""
+
+    cut_after = None
+    requests: ClassVar[list] = []
+
+    def do_GET(self):
+        body = (
+            Path(self.translate_path(self.path)).read_bytes() if Path(self.translate_path(self.path)).exists() else None
+        )
+        if body is None:
+            self.send_error(404)
+            return
+        wanted = self.headers.get("Range")
+        Handler.requests.append((self.path, wanted))
+        begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and "no-range" not in self.path else 0
+        if begin >= len(body):
+            self.send_error(416)
+            return
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(body) - begin))
+        self.end_headers()
+        self.wfile.write(body[begin : None if Handler.cut_after is None else begin + Handler.cut_after])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    root = tmp_path / "www"
+    root.mkdir()
+    for name in ("corpus.bin", "no-range.bin"):
+        (root / name).write_bytes(CONTENT)
+    Handler.cut_after, Handler.requests = None, []
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=root)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def remote(*urls, sha256=DIGEST, size=NUM_BYTES):
+    return RemoteFile(urls, "corpus.bin", sha256, size)
+
+
+def test_download_takes_the_second_mirror_and_fetches_once(server, tmp_path):
+    file = remote(f"{server}/absent.bin", f"{server}/corpus.bin")
+    assert download(file, tmp_path / "d").read_bytes() == CONTENT
+    assert sorted(os.listdir(tmp_path / "d")) == ["corpus.bin"]
+    assert download(file, tmp_path / "d").read_bytes() == CONTENT
+    assert len(Handler.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["corpus.bin", "no-range.bin"])
+def test_interrupted_download_is_continued(server, tmp_path, name):
+    Handler.cut_after = 1_000_000
+    with pytest.raises(DownloadError, match="ended after 1000000 of 2304000 bytes"):
+        download(remote(f"{server}/{name}"), tmp_path / "d")
+    assert (tmp_path / "d" / "corpus.bin.part").stat().st_size == 1_000_000
+    assert not (tmp_path / "d" / "corpus.bin").exists()
+    Handler.cut_after = None
+    assert download(remote(f"{server}/{name}"), tmp_path / "d").read_bytes() == CONTENT
+    assert Handler.requests[-1][1] == "bytes=1000000-"
+
+
+def test_complete_part_is_accepted(server, tmp_path):
+    (tmp_path / "corpus.bin.part").write_bytes(CONTENT)
+    assert download(remote(f"{server}/corpus.bin"), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("known", "message"), [({"sha256": "0" * 64}, "SHA-256"), ({"size": 7}, "bytes instead of 7")])
+def test_altered_download_leaves_nothing(server, tmp_path, known, message):
+    with pytest.raises(DownloadError, match=message):
+        download(remote(f"{server}/corpus.bin", **known), tmp_path / "d")
+    assert os.listdir(tmp_path / "d") == []
+
+
+def test_wrong_file_of_the_user_is_named_and_kept(server, tmp_path):
+    (tmp_path / "corpus.bin").write_bytes(b"mine")
+    with pytest.raises(DownloadError, match="4 bytes instead of 2304000: remove the file"):
+        download(remote(f"{server}/corpus.bin"), tmp_path)
+    assert (tmp_path / "corpus.bin").read_bytes() == b"mine"
+
+
+def test_unreachable_server_tells_what_to_do(tmp_path):
+    with pytest.raises(DownloadError, match="Get the file yourself and put it at"):
+        download(remote("http://127.0.0.1:9/corpus.bin"), tmp_path)
+
+
+def tar_of(path, *members):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, kind, data in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.size = kind, len(data) if kind == tarfile.REGTYPE else 0
+            info.linkname = "" if kind == tarfile.REGTYPE else "/etc/passwd"
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def zip_of(path, *members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, mode, data in members:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, data)
+    return path
+
+
+def everything_below(directory):
+    return {str(path.relative_to(directory)) for path in directory.rglob("*")}
+
+
+LIMITS = {"max_bytes": 10_000, "max_files": 10}
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_unpack_good_archive(tmp_path, kind):
+    files = {"corpus/a.txt": b"one", "corpus/deep/b.txt": b"two" * 1000, "corpus/empty": b""}
+    if kind == "tar":
+        archive = tar_of(
+            tmp_path / "a", ("corpus", tarfile.DIRTYPE, b""), *((n, tarfile.REGTYPE, d) for n, d in files.items())
+        )
+    else:
+        archive = zip_of(tmp_path / "a", *((name, stat.S_IFREG | 0o644, data) for name, data in files.items()))
+    unpack(archive, tmp_path / "x" / "out", **LIMITS)
+    assert {name: (tmp_path / "x" / "out" / name).read_bytes() for name in files} == files
+    assert os.listdir(tmp_path / "x") == ["out"]
+    with pytest.raises(FileExistsError, match="remove it"):
+        unpack(archive, tmp_path / "x" / "out", **LIMITS)
+
+
+GOOD = ("good.txt", tarfile.REGTYPE, b"good")
+BAD_TARS = {
+    "parent": ("../evil.txt", tarfile.REGTYPE, b"x"),
+    "hidden parent": ("a/../../evil.txt", tarfile.REGTYPE, b"x"),
+    "absolute": ("/tmp/evil.txt", tarfile.REGTYPE, b"x"),
+    "backslash": ("..\\evil.txt", tarfile.REGTYPE, b"x"),
+    "symbolic link": ("link", tarfile.SYMTYPE, b""),
+    "hard link": ("link", tarfile.LNKTYPE, b""),
+    "device": ("device", tarfile.CHRTYPE, b""),
+    "pipe": ("pipe", tarfile.FIFOTYPE, b""),
+    "twice": ("good.txt", tarfile.REGTYPE, b"other"),
+}
+
+
+@pytest.mark.parametrize("member", BAD_TARS.values(), ids=BAD_TARS.keys())
+def test_bad_tar_member_unpacks_nothing(tmp_path, member):
+    archive = tar_of(tmp_path / "a.tar.gz", GOOD, member)
+    with pytest.raises(UnsafeArchiveError, match="nothing was unpacked"):
+        unpack(archive, tmp_path / "out", **LIMITS)
+    assert everything_below(tmp_path) == {"a.tar.gz"}
+
+
+@pytest.mark.parametrize(("name", "mode"), [("../evil", stat.S_IFREG), ("link", stat.S_IFLNK), ("/evil", stat.S_IFREG)])
+def test_bad_zip_member_unpacks_nothing(tmp_path, name, mode):
+    archive = zip_of(tmp_path / "a.zip", ("good.txt", stat.S_IFREG, b"good"), (name, mode | 0o644, b"../../x"))
+    with pytest.raises(UnsafeArchiveError, match="nothing was unpacked"):
+        unpack(archive, tmp_path / "out", **LIMITS)
+    assert everything_below(tmp_path) == {"a.zip"}
+
+
+@pytest.mark.parametrize("limits", [{"max_bytes": 99, "max_files": 10}, {"max_bytes": 1000, "max_files": 1}])
+def test_caps(tmp_path, limits):
+    archive = tar_of(tmp_path / "a.tar.gz", ("a", tarfile.REGTYPE, b"0" * 50), ("b", tarfile.REGTYPE, b"0" * 50))
+    with pytest.raises(UnsafeArchiveError, match="more than"):
+        unpack(archive, tmp_path / "out", **limits)
+    assert everything_below(tmp_path) == {"a.tar.gz"}
+    unpack(archive, tmp_path / "out", max_bytes=100, max_files=2)
+
+
+def test_truncated_and_altered_archives(tmp_path):
+    whole = tar_of(tmp_path / "a.tar.gz", ("a", tarfile.REGTYPE, os.urandom(5000))).read_bytes()
+    altered = bytearray(gzip.decompress(whole))
+    altered[148:156] = b"9999999\0"
+    for damaged in (whole[: len(whole) // 2], gzip.compress(bytes(altered)), b"not an archive"):
+        (tmp_path / "bad.tar.gz").write_bytes(damaged)
+        with pytest.raises(UnsafeArchiveError, match="remove the file and fetch it again"):
+            unpack(tmp_path / "bad.tar.gz", tmp_path / "out", **LIMITS)
+        assert everything_below(tmp_path) == {"a.tar.gz", "bad.tar.gz"}
