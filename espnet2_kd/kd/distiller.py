@@ -1,0 +1,101 @@
+"""All terms of a run: builds the heads, computes the weighted losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from espnet2_kd.kd.heads import HEADS
+from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.kd.seq import Seq
+from espnet2_kd.kd.term import Term
+
+
+class Distiller(nn.Module):
+    """Holds every training-only parameter of a distillation; lives in the student as `kd`.
+
+    Args:
+        terms: from `parse_terms`.
+        student: path -> `Seq` of one probe batch through the student.
+        teacher: path -> `Seq` of the same batch through the teacher.
+
+    Raises:
+        ConfigError: student and teacher differ in frames, or, without a head that maps them, in width.
+    """
+
+    def __init__(self, terms: list[Term], student: dict[str, Seq], teacher: dict[str, Seq]) -> None:
+        super().__init__()
+        self.terms = terms
+        self.heads = nn.ModuleDict()
+        # A buffer, so that schedules continue after a resume.
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        for term in terms:
+            s = student[term.student]
+            teacher_taps = term.teacher_taps()
+            t = teacher[teacher_taps.get("x", next(iter(teacher_taps.values())))]
+            where = f"term {term.name!r}"
+            _check_frames(where, term, s, t)
+            keywords = HEADS.parse(term.head, where)[1]
+            injected: dict[str, Any] = {"in_size": s.x.shape[-1], "teacher_size": t.x.shape[-1]}
+            name = HEADS.parse(term.head, where)[0]
+            if name == "nonstreaming" and "lstm" not in keywords:
+                injected["lstm"] = "future" in term.reads
+            head = HEADS.build(term.head, where, **injected)
+            self.heads[term.name] = head
+            with torch.no_grad():
+                out = self._student_values(term, student)
+            for key in sorted(term.reads & {"x", "future"}):
+                if out[key].x.shape[-1] != t.x.shape[-1]:
+                    raise ConfigError(
+                        f"{where}: {out[key].x.shape[-1]} student and {t.x.shape[-1]} teacher dimensions; use `head: projection`"
+                    )
+
+    @property
+    def student_paths(self) -> set[str]:
+        """Paths to record in the student."""
+        return {path for term in self.terms for path in term.student_taps().values()}
+
+    def _student_values(self, term: Term, student: dict[str, Seq]) -> dict[str, Seq]:
+        taps = term.student_taps()
+        values = {key: student[path] for key, path in taps.items() if key != "x"}
+        values.update(self.heads[term.name](student[taps["x"]]))
+        return values
+
+    def forward(self, student: dict[str, Seq], teacher: dict[str, Seq]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted sum over terms of the mean over utterances.
+
+        Args:
+            student, teacher: path -> `Seq`.
+
+        Returns:
+            The scalar loss, and for the log `loss_kd_<term>` (unweighted mean over utterances) and `weight_kd_<term>`.
+        """
+        step = int(self.step)
+        total: Tensor | float = 0.0
+        stats: dict[str, Tensor] = {}
+        for term in self.terms:
+            values = self._student_values(term, student)
+            targets = {key: teacher[path] for key, path in term.teacher_taps().items()}
+            for name, (loss, schedule) in term.losses.items():
+                # Sums over time and softmaxes over many keys lose digits in half precision.
+                with torch.autocast(student[term.student].x.device.type, enabled=False):
+                    value = loss(values, targets).mean()
+                weight = schedule(step)
+                total = total + weight * value
+                stats[f"loss_kd_{name}"] = value.detach()
+                stats[f"weight_kd_{name}"] = value.new_tensor(weight)
+        if self.training:
+            self.step += 1
+        return total, stats
+
+
+def _check_frames(where: str, term: Term, s: Seq, t: Seq) -> None:
+    if s.x.shape[:-1] != t.x.shape[:-1] or (
+        s.lens is not None and t.lens is not None and not torch.equal(s.lens, t.lens)
+    ):
+        raise ConfigError(
+            f"{where}: student tap {term.student!r} gives {list(s.x.shape)} and teacher tap {term.teacher!r} {list(t.x.shape)} on the "
+            "same audio; both need the same frame rate (front-end hop and subsampling)"
+        )

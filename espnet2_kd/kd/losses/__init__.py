@@ -1,0 +1,7 @@
+"""Distillation losses. Each takes student and teacher `Seq`s and returns one number per utterance, `(B,)`, in float32."""
+
+from espnet2_kd.kd.registry import Registry
+
+LOSSES = Registry("loss")
+
+from espnet2_kd.kd.losses import distance, future, output_kl, regression, relation  # noqa: E402, F401  (they register)

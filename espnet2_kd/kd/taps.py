@@ -1,0 +1,116 @@
+"""Reading values inside a model by dotted path, without touching the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from espnet2_kd.kd.registry import ConfigError, nearest
+from espnet2_kd.kd.seq import Seq
+
+INPUT = ":input"
+
+
+def module_at(model: nn.Module, path: str, where: str) -> nn.Module:
+    """The submodule at a tap path such as `encoder.encoders.3` or `joint_network:input`.
+
+    Raises:
+        ConfigError: no such submodule; the message lists the nearest names.
+    """
+    name = path.removesuffix(INPUT)
+    modules = dict(model.named_modules())
+    if name not in modules or not name:
+        raise ConfigError(f"{where}: no submodule {name!r} in {type(model).__name__}; {nearest(name, modules)}")
+    return modules[name]
+
+
+def as_seq(value: Any) -> Seq:
+    """Turn what a module returned into a `Seq`.
+
+    Known shapes: a tensor; `(x, mask)` of Transformer layers; `((x, pos), mask)` of Conformer layers; `(x, mask, pos)` of
+    standalone-transducer blocks; `(x, lens, states)` of encoders; `(x, states)` of recurrent layers. Masks are `(B, 1, T)` or `(B, T)` with True on
+    valid frames.
+
+    Raises:
+        TypeError: the value holds no tensor in its first place.
+    """
+    rest: tuple = ()
+    while isinstance(value, (tuple, list)):
+        rest = (*value[1:], *rest)
+        value = value[0]
+    if isinstance(value, Seq):
+        return value
+    if not isinstance(value, Tensor):
+        raise TypeError(f"a tap must read a tensor, not {type(value).__name__}")
+    lens = None
+    if value.dim() >= 3:
+        for other in rest:
+            if not isinstance(other, Tensor):
+                continue
+            if other.dtype == torch.bool and other.shape[0] == value.shape[0] and other.shape[-1] == value.shape[1]:
+                lens = other.reshape(other.shape[0], -1, other.shape[-1])[:, 0].sum(-1)
+                break
+            if not other.is_floating_point() and other.shape == value.shape[:1]:
+                lens = other
+                break
+    return Seq(value, lens)
+
+
+@contextmanager
+def record(model: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Collect the raw output (or, with `path:input`, the first input) of submodules while the block runs.
+
+    A submodule that runs several times keeps its last value.
+    """
+    values: dict[str, Any] = {}
+    handles = []
+
+    def keep_output(path: str):
+        return lambda module, args, output: values.__setitem__(path, output)
+
+    def keep_input(path: str):
+        return lambda module, args: values.__setitem__(path, args)
+
+    try:
+        for path in paths:
+            module = module_at(model, path, "tap")
+            if path.endswith(INPUT):
+                handles.append(module.register_forward_pre_hook(keep_input(path)))
+            else:
+                handles.append(module.register_forward_hook(keep_output(path)))
+        yield values
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def resolve_lens(taps: dict[str, Any], label_lens: Tensor | None) -> dict[str, Seq]:
+    """Give every recorded value its lengths.
+
+    Values that carry none (a linear layer's output) take those of a recorded value with the same batch and frame count: a
+    projection inside a layer has the frames of that layer. Lattices `(B, T, U, V)` also take `label_lens`.
+
+    Raises:
+        ConfigError: a sequence whose lengths cannot be told.
+    """
+    seqs = {path: as_seq(value) for path, value in taps.items()}
+    known = [seq for seq in seqs.values() if seq.lens is not None]
+    resolved = {}
+    for path, seq in seqs.items():
+        if seq.lens is None and seq.x.dim() >= 3:
+            same = [k for k in known if k.x.shape[:2] == seq.x.shape[:2]]
+            if not same:
+                raise ConfigError(
+                    f"tap {path!r}: its output carries no lengths and no tapped layer has {seq.x.shape[1]} frames"
+                )
+            seq = Seq(seq.x, same[0].lens)
+        if seq.x.dim() == 4:
+            if label_lens is None:
+                raise ConfigError(f"tap {path!r}: a transducer lattice needs the batch's `text_lengths`")
+            seq = Seq(seq.x, seq.lens, label_lens + 1)
+        resolved[path] = seq
+    return resolved

@@ -1,0 +1,7 @@
+"""Frozen sources of targets."""
+
+from espnet2_kd.kd.registry import Registry
+
+TEACHERS = Registry("teacher")
+
+from espnet2_kd.kd.teachers import dumped, espnet  # noqa: E402, F401  (they register)

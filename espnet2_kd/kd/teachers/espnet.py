@@ -1,0 +1,96 @@
+"""An ESPnet2 model as a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.kd.seq import Seq
+from espnet2_kd.kd.taps import INPUT, module_at, record, resolve_lens
+from espnet2_kd.kd.teachers import TEACHERS
+from espnet2_kd.kd.teachers.teacher import Teacher
+
+INPUTS = ("clean", "same")
+ENCODE_PARTS = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder")
+
+
+class ModelTeacher(Teacher):
+    """Any ESPnet2 model in memory.
+
+    Taps inside the encoder cost one encoder pass; taps beyond it (`ctc.ctc_lo`, `decoder...`, `joint_network`) cost the model's
+    whole forward pass on the student's own labels.
+
+    Args:
+        input: `clean` (default) gives the teacher the audio without SpecAugment; `same` hands it the student's masked features.
+    """
+
+    def __init__(self, model: nn.Module, input: str = "clean") -> None:
+        if input not in INPUTS:
+            raise ConfigError(f"teacher input {input!r}: one of {', '.join(INPUTS)}")
+        self.model = model.eval().requires_grad_(False)
+        self.input = input
+        self.paths: set[str] = set()
+        self.encode_only = True
+        # In eval mode ESPnet2 models decode every batch to report error rates; a teacher's are not wanted.
+        for calculator in ("error_calculator", "error_calculator_trans"):
+            if getattr(model, calculator, None) is not None:
+                setattr(model, calculator, None)
+
+    def watch(self, paths: set[str]) -> None:
+        for path in paths:
+            module_at(self.model, path, "teacher tap")
+        self.paths = set(paths)
+        self.encode_only = all(path.removesuffix(INPUT).split(".")[0] in ENCODE_PARTS for path in paths)
+
+    def shared_paths(self, student: nn.Module) -> set[str]:
+        return {"specaug"} if self.input == "same" and getattr(student, "specaug", None) is not None else set()
+
+    @torch.no_grad()
+    def observe(self, batch: dict[str, Any], shared: dict[str, Any]) -> dict[str, Seq]:
+        self._follow(batch["speech"].device)
+        handle = None
+        if "specaug" in shared:
+            features = shared["specaug"]
+            handle = self.model.frontend.register_forward_hook(lambda module, args, output: features)
+        try:
+            with record(self.model, self.paths | {"encoder"}) as recorded:
+                if self.encode_only:
+                    self.model.encode(batch["speech"], batch["speech_lengths"])
+                else:
+                    self.model(**batch)
+        finally:
+            if handle is not None:
+                handle.remove()
+        missing = sorted(self.paths - recorded.keys())
+        if missing:
+            raise ConfigError(f"teacher taps that never run: {', '.join(missing)}")
+        return resolve_lens(recorded, batch.get("text_lengths"))
+
+    def _follow(self, device: torch.device) -> None:
+        # The trainer moves the student only; the teacher is outside its module tree.
+        if next(self.model.parameters()).device != device:
+            self.model.to(device)
+
+
+@TEACHERS.add("espnet")
+class EspnetTeacher(ModelTeacher):
+    """An ESPnet2 experiment directory: its own `config.yaml` and a checkpoint in it.
+
+    Args:
+        exp: the directory.
+        checkpoint: file name in it.
+        task: ESPnet2 task of the model (`asr`, `slu`, `st`, ...).
+        input: see `ModelTeacher`.
+    """
+
+    def __init__(
+        self, exp: str, checkpoint: str = "valid.loss_transducer.ave.pth", task: str = "asr", input: str = "clean"
+    ) -> None:
+        from espnet2_kd.asr.load import load_model
+
+        model, _ = load_model(Path(exp), checkpoint, "cpu", task=task)
+        super().__init__(model, input)

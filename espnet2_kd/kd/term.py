@@ -1,0 +1,111 @@
+"""One distillation term as the user writes it, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from espnet2_kd.kd.heads import HEADS
+from espnet2_kd.kd.losses import LOSSES
+from espnet2_kd.kd.registry import ConfigError, nearest
+from espnet2_kd.kd.schedule import build_schedule
+
+KEYS = ("name", "student", "head", "teacher", "loss", "losses", "weight")
+ATTENTION = {"q": ".self_attn.linear_q", "k": ".self_attn.linear_k", "v": ".self_attn.linear_v"}
+
+
+@dataclass
+class Term:
+    """Student tap, head and teacher tap with one or more weighted losses.
+
+    Attributes:
+        name: in log names (`loss_kd_<name>_<loss>`, or `loss_kd_<name>` for a single `loss`).
+        student: tap path in the student.
+        teacher: tap path in the teacher.
+        head: spec of the head; every loss of the term reads the same forward pass of it.
+        losses: log name -> (loss, schedule: step -> weight).
+    """
+
+    name: str
+    student: str
+    teacher: str
+    head: str | dict[str, Any]
+    losses: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> set[str]:
+        """What the losses read of head and teacher: `x`, `future`, `q`, `k`, `v`."""
+        return {key for loss, _ in self.losses.values() for key in loss.reads}
+
+    def student_taps(self) -> dict[str, str]:
+        """Key -> path of what is recorded in the student.
+
+        Attention projections come from the tapped layer itself, unless the head brings its own (the non-streaming branch).
+        """
+        taps = {"x": self.student}
+        if HEADS.parse(self.head, self.name)[0] != "nonstreaming":
+            taps.update({key: self.student + suffix for key, suffix in ATTENTION.items() if key in self.reads})
+        return taps
+
+    def teacher_taps(self) -> dict[str, str]:
+        """Key -> path of what is recorded in the teacher; a `future` loss reads the teacher's `x`."""
+        taps = {key: self.teacher + suffix for key, suffix in ATTENTION.items() if key in self.reads}
+        if self.reads & {"x", "future"}:
+            taps["x"] = self.teacher
+        return taps
+
+
+def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
+    """Check and build the list `kd_terms` of a config.
+
+    Each entry: `{name, student, teacher, head: identity, loss: <loss>, weight: <number or schedule>}`, or, for several losses
+    on one head, `losses: {<loss>: {weight: ..., <keyword>: ...}}`. `teacher` defaults to the student's path.
+
+    Raises:
+        ConfigError: unknown or missing key, double name, wrong loss, head or keyword; the message names the term.
+    """
+    if not isinstance(specs, (list, tuple)):
+        raise ConfigError(f"kd_terms: a list of terms is expected, not {type(specs).__name__}")
+    terms: list[Term] = []
+    for number, spec in enumerate(specs, start=1):
+        if not isinstance(spec, Mapping):
+            raise ConfigError(f"kd_terms[{number}]: a mapping is expected, not {spec!r}")
+        where = f"kd_terms[{number}]" + (f" ({spec['name']})" if "name" in spec else "")
+        for key in spec:
+            if key not in KEYS:
+                raise ConfigError(f"{where}: unknown key {key!r}; {nearest(key, KEYS)}")
+        for key in ("name", "student"):
+            if not spec.get(key):
+                raise ConfigError(f"{where}: `{key}` is missing")
+        name = str(spec["name"])
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ConfigError(
+                f"{where}: the name must be letters, digits and underscores: it becomes part of log names"
+            )
+        if name in (t.name for t in terms):
+            raise ConfigError(f"{where}: two terms are named {name!r}")
+        if ("loss" in spec) == ("losses" in spec):
+            raise ConfigError(f"{where}: give either `loss` with `weight`, or `losses`")
+        term = Term(name, str(spec["student"]), str(spec.get("teacher", spec["student"])), spec.get("head", "identity"))
+        HEADS.parse(term.head, where)
+        if "loss" in spec:
+            if "weight" not in spec:
+                raise ConfigError(f"{where}: `weight` is missing")
+            term.losses[name] = (LOSSES.build(spec["loss"], where), build_schedule(spec["weight"], where))
+        else:
+            if "weight" in spec:
+                raise ConfigError(f"{where}: with `losses`, each loss has its own `weight`")
+            for loss, keywords in spec["losses"].items():
+                keywords = dict(keywords or {})
+                if "weight" not in keywords:
+                    raise ConfigError(f"{where}: loss {loss!r} has no `weight`")
+                weight = build_schedule(keywords.pop("weight"), where)
+                term.losses[f"{name}_{loss}"] = (LOSSES.build({loss: keywords}, where), weight)
+        if "future" in term.reads:
+            head, keywords = HEADS.parse(term.head, where)
+            if head != "nonstreaming" or keywords.get("lstm") is False:
+                raise ConfigError(f"{where}: the `future` loss reads the LSTM of a `nonstreaming` head")
+        terms.append(term)
+    return terms

@@ -1,0 +1,13 @@
+"""Makes the parts of this project known to ESPnet2; importing it is enough. The only writer to ESPnet2's class choices."""
+
+from espnet2_kd.asr.rnnt_loss import offer_as_warprnnt
+from espnet2_kd.tasks.quick_import import quick_import
+
+quick_import()
+offer_as_warprnnt()
+
+from espnet2.tasks import asr  # noqa: E402  (after quick_import, or it takes many seconds)
+
+from espnet2_kd.asr.encoder.chunk_conformer import ChunkConformerEncoder  # noqa: E402
+
+asr.encoder_choices.classes["chunk_conformer"] = ChunkConformerEncoder

@@ -1,0 +1,113 @@
+"""Adds distillation to a stock ESPnet2 task; the only place that knows `AbsTask`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+import yaml
+from espnet2.tasks.abs_task import AbsTask
+from espnet2.utils.nested_dict_action import NestedDictAction
+from espnet2.utils.types import str_or_none
+
+from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.kd.student import distill, use_autocast
+from espnet2_kd.kd.teachers import TEACHERS
+
+# The data loader asks a task for its optional inputs before any config is read, so their names are fixed.
+DUMPED_NAMES = tuple(f"teacher_{number}" for number in range(1, 33))
+
+
+def yaml_list(text: str) -> list:
+    """A YAML list given on the command line."""
+    value = yaml.safe_load(text)
+    if not isinstance(value, list):
+        raise argparse.ArgumentTypeError(f"a YAML list is expected, not {text!r}")
+    return value
+
+
+def with_kd(task: type[AbsTask]) -> type[AbsTask]:
+    """Subclass of an ESPnet2 task whose students can be distilled; without `kd_terms` it behaves as the stock task."""
+
+    class KDTask(task):
+        num_parameters: int | None = None
+
+        @classmethod
+        def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+            super().add_task_arguments(parser)
+            group = parser.add_argument_group("Knowledge distillation")
+            group.add_argument("--teacher", type=str_or_none, default=None, help=f"One of {sorted(TEACHERS.classes)}")
+            group.add_argument("--teacher_conf", action=NestedDictAction, default={}, help="The teacher's keywords")
+            group.add_argument("--kd_terms", type=yaml_list, default=[], help="List of distillation terms")
+            group.add_argument(
+                "--autocast",
+                type=str_or_none,
+                default=None,
+                help="bfloat16 or float16: run the forward pass under autocast",
+            )
+
+        @classmethod
+        def build_model(cls, args: argparse.Namespace):
+            model = super().build_model(args)
+            # Before any head is added: this is the size of what inference loads.
+            cls.num_parameters = sum(p.numel() for p in model.parameters())
+            if args.collect_stats:
+                return model
+            if args.autocast:
+                use_autocast(model, args.autocast)
+            if args.kd_terms:
+                if args.teacher is None:
+                    raise ConfigError(
+                        "kd_terms are given but no teacher; set `teacher: espnet` and `teacher_conf: {exp: ...}`"
+                    )
+                teacher = TEACHERS.build({args.teacher: args.teacher_conf}, "teacher")
+                distill(model, teacher, args.kd_terms, probe_batch(model, args))
+            elif args.teacher is not None:
+                raise ConfigError("a teacher is given but no kd_terms; list what to distil, or remove the teacher")
+            return model
+
+        @classmethod
+        def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+            return (*super().optional_data_names(train, inference), *DUMPED_NAMES)
+
+    KDTask.__name__ = KDTask.__qualname__ = f"KD{task.__name__}"
+    return KDTask
+
+
+def probe_batch(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, Any]:
+    """Two short utterances of noise with labels, enough to run every part of a speech-to-text model once.
+
+    Dumped teacher features are stood in for by zeros of the student's frame count; their width comes from the first entry.
+    """
+    generator = torch.Generator().manual_seed(0)
+    input_size = getattr(args, "input_size", None)
+    shape = (2, 16000) if input_size is None else (2, 100, input_size)
+    batch = {
+        "speech": torch.randn(shape, generator=generator) * 0.1,
+        "speech_lengths": torch.full((2,), shape[1]),
+        "text": torch.full((2, 2), model.vocab_size - 2),
+        "text_lengths": torch.full((2,), 2),
+    }
+    if args.teacher == "dumped":
+        batch.update(_dumped_probe(model, args, batch))
+    return batch
+
+
+def _dumped_probe(model: torch.nn.Module, args: argparse.Namespace, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    from espnet2_kd.data.ark import read_first
+
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), torch.random.fork_rng():
+        lens = model.encode(batch["speech"], batch["speech_lengths"])[1]
+    model.train(was_training)
+    paths = {name: path for path, name, _ in args.train_data_path_and_name_and_type}
+    features = {}
+    for name in args.teacher_conf.get("taps", {}).values():
+        if name not in paths:
+            raise ConfigError(f"teacher dumped: no {name!r} among --train_data_path_and_name_and_type")
+        width = read_first(paths[name])[1].shape[-1]
+        features[name] = torch.zeros(2, int(lens.max()), width)
+        features[f"{name}_lengths"] = lens
+    return features

@@ -1,0 +1,226 @@
+"""Each loss against its definition, written as plain loops in float64."""
+
+import math
+
+import pytest
+import torch
+
+from espnet2_kd.kd.losses import LOSSES
+from espnet2_kd.kd.losses.future import Future
+from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.kd.seq import Seq
+
+LENS = [7, 4, 1]
+
+
+def sigmoid_distance(a, b):
+    """DistilHuBERT distance of two vectors, scalar by scalar."""
+    dim = len(a)
+    dot = sum(x * y for x, y in zip(a, b))
+    norms = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(y * y for y in b))
+    return sum(abs(x - y) for x, y in zip(a, b)) / dim - math.log(1 / (1 + math.exp(-dot / norms)))
+
+
+def softmax(row):
+    top = max(row)
+    exps = [math.exp(v - top) for v in row]
+    return [e / sum(exps) for e in exps]
+
+
+def kl(p, q):
+    return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q))
+
+
+def naive_distance(s, t, n):
+    return sum(sigmoid_distance(s[i], t[i]) for i in range(n))
+
+
+def naive_future(r, h, n, shift):
+    return sum(sigmoid_distance(r[i], h[i + shift]) for i in range(n - shift))
+
+
+def naive_relation(s, t, n, heads):
+    total = 0.0
+    for head in range(heads):
+        for i in range(n):
+            rows = []
+            for x in (s, t):
+                d = len(x[0]) // heads
+                part = [frame[head * d : (head + 1) * d] for frame in x]
+                rows.append(softmax([sum(a * b for a, b in zip(part[i], part[k])) / math.sqrt(d) for k in range(n)]))
+            total += kl(rows[1], rows[0]) / heads
+    return total
+
+
+def naive_mse(s, t, n):
+    return sum(sum((a - b) ** 2 for a, b in zip(s[i], t[i])) / len(s[i]) for i in range(n)) / n
+
+
+def naive_l1(s, t, n):
+    return sum(sum(abs(a - b) for a, b in zip(s[i], t[i])) / len(s[i]) for i in range(n)) / n
+
+
+def naive_cosine(s, t, n):
+    def cos(a, b):
+        return sum(x * y for x, y in zip(a, b)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+    return sum(1 - cos(s[i], t[i]) for i in range(n)) / n
+
+
+def naive_output_kl(s, t, n, tau):
+    soft = [[softmax([v / tau for v in row]) for row in x[:n]] for x in (s, t)]
+    return sum(tau**2 * kl(q, p) for p, q in zip(*soft)) / n
+
+
+CASES = {
+    "distance": ({}, "x", naive_distance, 8),
+    "mse": ({}, "x", naive_mse, 8),
+    "l1": ({}, "x", naive_l1, 8),
+    "cosine": ({}, "x", naive_cosine, 8),
+    "output_kl": ({"temperature": 2.0}, "x", lambda s, t, n: naive_output_kl(s, t, n, 2.0), 8),
+    "future": ({"shift": 2}, "future", lambda s, t, n: naive_future(s, t, n, 2), 8),
+    "relation": ({"num_heads": 2}, "qkv", lambda s, t, n: 3 * naive_relation(s, t, n, 2), 6),
+}
+
+
+def make(width, seed=0, lens=LENS):
+    generator = torch.Generator().manual_seed(seed)
+    lens = torch.tensor(lens)
+    return Seq(torch.randn(len(lens), int(lens.max()), width, generator=generator), lens)
+
+
+def sides(reads, student, teacher):
+    if reads == "qkv":
+        return {k: student for k in "qkv"}, {k: teacher for k in "qkv"}
+    return {reads: student}, {"x": teacher}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_value_is_the_definition(name):
+    keywords, reads, naive, teacher_width = CASES[name]
+    student, teacher = make(8, 1), make(teacher_width, 2)
+    value = LOSSES.build({name: keywords}, "test")(*sides(reads, student, teacher))
+    expected = [naive(student.x[b].double().tolist(), teacher.x[b].double().tolist(), n) for b, n in enumerate(LENS)]
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_padding_cannot_matter(name):
+    keywords, reads, _, teacher_width = CASES[name]
+    loss = LOSSES.build({name: keywords}, "test")
+    student, teacher = make(8, 1), make(teacher_width, 2)
+    clean = loss(*sides(reads, student, teacher))
+    poisoned = []
+    for seq in (student, teacher):
+        x = seq.x.clone()
+        x[~seq.mask] = math.nan
+        poisoned.append(Seq(x.requires_grad_(), seq.lens))
+    value = loss(*sides(reads, *poisoned))
+    torch.testing.assert_close(value, clean)
+    value.sum().backward()
+    assert torch.isfinite(poisoned[0].x.grad).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_batch_equals_one_at_a_time(name):
+    keywords, reads, _, teacher_width = CASES[name]
+    loss = LOSSES.build({name: keywords}, "test")
+    student, teacher = make(8, 1), make(teacher_width, 2)
+    together = loss(*sides(reads, student, teacher))
+    for b, n in enumerate(LENS):
+        alone = [Seq(seq.x[b : b + 1, :n], seq.lens[b : b + 1]) for seq in (student, teacher)]
+        torch.testing.assert_close(loss(*sides(reads, *alone))[0], together[b])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_agrees_with_finite_differences(name):
+    keywords, reads, naive, teacher_width = CASES[name]
+    loss = LOSSES.build({name: keywords}, "test")
+    student, teacher = make(8, 1, [4]), make(teacher_width, 2, [4])
+    x = student.x.clone().requires_grad_()
+    loss(*sides(reads, Seq(x, student.lens), teacher)).sum().backward()
+    target = teacher.x[0].double().tolist()
+    for t, d in [(0, 0), (1, 3), (2, 7), (3, 5)]:
+        shifted = []
+        for sign in (1, -1):
+            moved = student.x[0].double().clone()
+            moved[t, d] += sign * 1e-6
+            shifted.append(naive(moved.tolist(), target, 4))
+        assert x.grad[0, t, d].item() == pytest.approx((shifted[0] - shifted[1]) / 2e-6, rel=1e-3, abs=1e-5)
+
+
+def test_distance_floor_is_softplus_of_minus_one():
+    seq = make(8)
+    value = LOSSES.build("distance", "test")({"x": seq}, {"x": seq})
+    torch.testing.assert_close(value, torch.tensor(LENS) * math.log(1 + math.exp(-1)), rtol=1e-5, atol=1e-6)
+
+
+def test_zero_vectors_have_finite_gradients():
+    zeros = Seq(torch.zeros(1, 3, 8, requires_grad=True), torch.tensor([3]))
+    for name in ("distance", "cosine"):
+        LOSSES.build(name, "test")({"x": zeros}, {"x": make(8, 1, [3])}).sum().backward()
+        assert torch.isfinite(zeros.x.grad).all()
+
+
+@pytest.mark.parametrize("num_frames", [1, 3, 4])
+def test_future_of_a_short_batch_is_zero_and_keeps_the_graph(num_frames):
+    student = torch.randn(2, num_frames, 8, requires_grad=True)
+    lens = torch.tensor([num_frames, 1])
+    value = Future(shift=4)({"future": Seq(student, lens)}, {"x": Seq(torch.randn(2, num_frames, 8), lens)})
+    assert value.tolist() == [0.0, 0.0]
+    value.sum().backward()
+    assert torch.equal(student.grad, torch.zeros_like(student))
+
+
+def test_relation_direction_is_teacher_against_student():
+    student, teacher = make(8, 1), make(8, 2)
+    loss = LOSSES.build({"relation": {"num_heads": 2}}, "test")
+    forward, backward = loss(*sides("qkv", student, teacher)), loss(*sides("qkv", teacher, student))
+    assert not torch.allclose(forward[0], backward[0])
+
+
+def test_lattice_kl_runs_over_frames_and_labels():
+    generator = torch.Generator().manual_seed(3)
+    lens, label_lens = torch.tensor([3, 2]), torch.tensor([2, 3])
+    s, t = (torch.randn(2, 3, 3, 5, generator=generator) for _ in range(2))
+    sums = []
+    for b in range(2):
+        rows = [(i, u) for i in range(lens[b]) for u in range(label_lens[b])]
+        sums.append(sum(kl(softmax(t[b, i, u].tolist()), softmax(s[b, i, u].tolist())) for i, u in rows))
+    student, teacher = Seq(s, lens, label_lens), Seq(t, lens, label_lens)
+    value = LOSSES.build({"output_kl": {"reduction": "sum"}}, "test")({"x": student}, {"x": teacher})
+    torch.testing.assert_close(value.double(), torch.tensor(sums, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+    mean = LOSSES.build("output_kl", "test")({"x": student}, {"x": teacher})
+    torch.testing.assert_close(mean, value / (lens * label_lens))
+
+
+def test_one_vector_per_utterance():
+    generator = torch.Generator().manual_seed(4)
+    s, t = (torch.randn(3, 6, generator=generator) for _ in range(2))
+    value = LOSSES.build("mse", "test")({"x": Seq(s)}, {"x": Seq(t)})
+    torch.testing.assert_close(value, ((s - t) ** 2).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("distnace", ["distnace", "distance"]),
+        ({"future": {"shfit": 2}}, ["shfit", "shift"]),
+        ({"future": {"shift": 0}}, ["shift 0"]),
+        ("relation", ["relation", "num_heads"]),
+        ({"mse": {"reduction": "median"}}, ["median", "mean"]),
+        ({"output_kl": {"temperature": 0}}, ["temperature 0"]),
+    ],
+)
+def test_a_wrong_spec_names_the_right_one(spec, words):
+    with pytest.raises(ConfigError) as error:
+        LOSSES.build(spec, "term 'a'")
+    assert all(word in str(error.value) for word in words)
+
+
+def test_classes_and_heads_must_match():
+    with pytest.raises(ConfigError, match="8 student and 6 teacher classes"):
+        LOSSES.build("output_kl", "test")({"x": make(8)}, {"x": make(6)})
+    with pytest.raises(ConfigError, match="teacher width 6 does not split into 4 heads"):
+        LOSSES.build({"relation": {"num_heads": 4}}, "test")(*sides("qkv", make(8), make(6)))
