@@ -1,0 +1,117 @@
+"""Loading a trained experiment."""
+
+import argparse
+import importlib
+import inspect
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import espnet2_kd.register  # noqa: F401  (makes our encoder and loss known to the task that builds the model)
+
+# Training-only parameters of distillation live under this name; see kd/student.py.
+TRAINING_ONLY = "kd."
+PATH_OPTIONS = ("token_list", "bpemodel", "non_linguistic_symbols")
+PATH_CONF_KEYS = {"normalize_conf": ("stats_file",)}
+
+
+def load_model(
+    exp: str | Path, model_file: str | Path, device: str | torch.device = "cpu", task: str = "asr"
+) -> tuple[torch.nn.Module, argparse.Namespace]:
+    """Build the model of an ESPnet2 experiment, load its weights, and return it in evaluation mode with its options.
+
+    Unlike ``build_model_from_file`` nothing in the checkpoint is executed and no weight may be missing or left over,
+    except those of distillation heads. Relative paths in the configuration that do not exist from here are taken from
+    the directory that contains ``exp/``.
+
+    Args:
+        exp: experiment directory with ``config.yaml``.
+        model_file: checkpoint, a name in ``exp`` or a path.
+        device: where the model goes.
+        task: module name under ``espnet2.tasks``.
+
+    Raises:
+        FileNotFoundError: no configuration, checkpoint or file named by the configuration.
+        ValueError: the checkpoint does not hold exactly this model's weights.
+    """
+    exp = Path(exp)
+    config, checkpoint = _find(exp, "config.yaml"), _find(exp, model_file)
+    args = argparse.Namespace(**yaml.safe_load(config.read_text(encoding="utf-8")))
+    _resolve_paths(args, exp)
+    model = _task_class(task).build_model(args)
+    state = _read_weights(checkpoint)
+    _require_equal_keys(model.state_dict(), state, checkpoint)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint}: {error}") from error
+    return model.to(device).eval(), args
+
+
+def _find(exp: Path, name: str | Path) -> Path:
+    for path in (exp / name, Path(name)):
+        if path.is_file():
+            return path
+    if not exp.is_dir():
+        raise FileNotFoundError(f"{exp}: no such experiment directory")
+    kind = Path(name).suffix or Path(name).name
+    there = sorted(path.name for path in exp.iterdir() if path.suffix == kind)
+    raise FileNotFoundError(f"{exp / name}: not found; *{kind} files there: {', '.join(there) or 'none'}")
+
+
+def _resolve_paths(args: argparse.Namespace, exp: Path) -> None:
+    holder = vars(args)
+    for name in PATH_OPTIONS:
+        if isinstance(holder.get(name), str):
+            holder[name] = _resolve(holder[name], exp, name)
+    for conf, keys in PATH_CONF_KEYS.items():
+        for key in keys:
+            if isinstance((holder.get(conf) or {}).get(key), str):
+                holder[conf][key] = _resolve(holder[conf][key], exp, f"{conf}.{key}")
+
+
+def _resolve(value: str, exp: Path, option: str) -> str:
+    # Token types that need no file put a word there, such as the name of a pretrained tokenizer.
+    is_path = "/" in value or Path(value).suffix != ""
+    if Path(value).exists() or not is_path:
+        return value
+    for parent in exp.resolve().parents:
+        if (parent / value).exists():
+            return str(parent / value)
+    if option == "bpemodel":
+        return value
+    raise FileNotFoundError(f"{exp / 'config.yaml'}: {option}: {value}: not found from here nor above the experiment")
+
+
+def _task_class(task: str) -> type:
+    module = importlib.import_module(f"espnet2.tasks.{task}")
+    name = f"{task.replace('_', '')}task"
+    for attribute, value in vars(module).items():
+        if attribute.lower() == name and inspect.isclass(value):
+            return value
+    raise ValueError(f"espnet2.tasks.{task} has no class {name.upper()}")
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path}: is damaged or holds more than weights (a training state such as checkpoint.pth?): "
+            f"choose an averaged or epoch file ({str(error).splitlines()[0]})"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path}: is not a file of weights: choose an averaged or epoch file")
+    return {key: value for key, value in state.items() if not key.startswith(TRAINING_ONLY)}
+
+
+def _require_equal_keys(expected: dict[str, Any], found: dict[str, Any], path: Path) -> None:
+    missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or unexpected:
+        raise ValueError(
+            f"{path}: does not fit the model of its config.yaml: "
+            f"missing {', '.join(missing) or 'none'}; unexpected {', '.join(unexpected) or 'none'}"
+        )
