@@ -1,0 +1,41 @@
+"""What every data command shares: how it ends, and how it reads true and false."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from espnet2_kd.data.problems import DataError
+
+
+def end(main: Callable[[], int | None]) -> NoReturn:
+    """Run `main` and leave with its status; faults in the data are listed on stderr, status 1."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
+    )
+    try:
+        status = main() or 0
+    except DataError as error:
+        print(error, file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def true_or_false(word: str) -> bool:
+    """Read a boolean option as Kaldi's scripts do: `true` or `false`, nothing else."""
+    if word not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+    return word == "true"
+
+
+def rate(word: str) -> int:
+    """Read a sampling rate in Hz: `16000` or `16k`."""
+    number = word.removesuffix("k")
+    if not number.isdigit() or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a sampling rate such as 16k or 16000")
+    return int(number) * (1000 if word.endswith("k") else 1)

@@ -1,0 +1,31 @@
+"""Length of each utterance in seconds, from the cheapest source that a data directory has."""
+
+from __future__ import annotations
+
+from espnet2_kd.data.audio import AudioFault, num_seconds
+from espnet2_kd.data.data_dir import DataDir
+from espnet2_kd.data.problems import DataError, Problem
+
+
+def durations(data: DataDir) -> dict[str, float]:
+    """Give `{utterance: seconds}` from utt2dur, else from segments, else from the headers of the audio files."""
+    if "utt2dur" in data.tables:
+        return {utt: float(value) for utt, value in data.tables["utt2dur"].items()}
+    seconds: dict[str, float] = {}
+    recordings: dict[str, float] = {}
+    problems = []
+    for utt in data.utts:
+        recording, start, end = data.source(utt)
+        if end == -1:
+            if recording not in recordings:
+                try:
+                    recordings[recording] = num_seconds(data.tables["wav.scp"][recording].strip())
+                except AudioFault as fault:
+                    line = data.lines.get(recording, 0)
+                    problems.append(Problem(str(data.path / "wav.scp"), line, recording, fault.what, fault.remedy))
+                    continue
+            end = recordings[recording]
+        seconds[utt] = end - start
+    if problems:
+        raise DataError(problems)
+    return seconds

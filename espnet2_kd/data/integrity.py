@@ -1,0 +1,55 @@
+"""Audio files that end too early, which libsndfile accepts without a word (WAV, AIFF, Ogg)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from os import PathLike
+
+# Written by programs that could not seek back: "as long as it gets".
+_OPEN_END = {0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFF000}
+_OGG_END_OF_STREAM = 4
+_OGG_MAX_PAGE = 65536
+
+
+def truncation(path: str | PathLike) -> str | None:
+    """Say how the file falls short of what its header promises, or return None."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as stream:
+        magic = stream.read(12)
+        if magic[:4] in (b"RIFF", b"RIFX") and magic[8:] == b"WAVE":
+            return _riff(stream, size, "<" if magic[:4] == b"RIFF" else ">")
+        if magic[:4] == b"FORM" and magic[8:11] == b"AIF":
+            promised = struct.unpack(">I", magic[4:8])[0] + 8
+            return f"header promises {promised} bytes, {size} are there" if promised > size else None
+        if magic[:4] == b"OggS":
+            return _ogg(stream, size)
+    return None
+
+
+def _riff(stream, size: int, order: str) -> str | None:
+    while True:
+        header = stream.read(8)
+        if len(header) < 8:
+            return "ends before its audio data"
+        name, length = struct.unpack(f"{order}4sI", header)
+        if name == b"data":
+            there = size - stream.tell()
+            if length > there and length not in _OPEN_END:
+                return f"header promises {length} bytes of audio, {there} are there"
+            return None
+        stream.seek(length + length % 2, 1)
+
+
+def _ogg(stream, size: int) -> str | None:
+    stream.seek(max(0, size - 2 * _OGG_MAX_PAGE))
+    tail = stream.read()
+    page = tail.rfind(b"OggS")
+    if page < 0 or len(tail) < page + 27 or len(tail) < page + 27 + tail[page + 26]:
+        return "last Ogg page is incomplete"
+    lengths = tail[page + 27 : page + 27 + tail[page + 26]]
+    if len(tail) < page + 27 + len(lengths) + sum(lengths):
+        return "last Ogg page is incomplete"
+    if not tail[page + 5] & _OGG_END_OF_STREAM:
+        return "Ogg stream has no end mark"
+    return None

@@ -1,0 +1,50 @@
+"""Writing 16-bit sounds of one part of the work as files or as an archive."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from espnet2_kd.data.table import replacing
+
+FORMATS = ("flac", "wav", "flac.ark", "wav.ark")
+
+
+def write_sounds(folder: Path, name: str, sounds: dict[str, np.ndarray], fs: int, audio_format: str) -> dict[str, str]:
+    """Write int16 `{utterance: (T,)}` below `folder/name`; give each one's wav.scp entry relative to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write = _write_archive if audio_format.endswith(".ark") else _write_files
+    return write(folder, name, sounds, fs, audio_format.split(".")[0])
+
+
+def sizes(folder: Path, entries: dict[str, str]) -> dict[str, int]:
+    """Give the size in bytes of every file that `entries` point into."""
+    files = sorted({entry.rsplit(":", 1)[0] for entry in entries.values()})
+    return {file: os.path.getsize(folder / file) for file in files}
+
+
+def _write_files(folder: Path, name: str, sounds: dict[str, np.ndarray], fs: int, container: str) -> dict[str, str]:
+    (folder / name).mkdir(exist_ok=True)
+    for utt, samples in sounds.items():
+        with replacing(folder / name / f"{utt}.{container}", "wb") as stream:
+            soundfile.write(stream, samples, fs, format=container.upper(), subtype="PCM_16")
+    wanted = {f"{utt}.{container}" for utt in sounds}
+    for file in (folder / name).iterdir():
+        if file.name not in wanted:
+            file.unlink()
+    return {utt: f"{name}/{utt}.{container}" for utt in sounds}
+
+
+def _write_archive(folder: Path, name: str, sounds: dict[str, np.ndarray], fs: int, container: str) -> dict[str, str]:
+    from espnet2_kd.data.kaldi_ark import write_ark_audio
+
+    temporary = folder / f".{name}.ark.{os.getpid()}.tmp"
+    try:
+        offsets = write_ark_audio(temporary, sounds, fs, container)
+        os.replace(temporary, folder / f"{name}.ark")
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {utt: f"{name}.ark:{offset}" for utt, offset in offsets.items()}

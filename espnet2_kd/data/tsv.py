@@ -1,0 +1,55 @@
+"""Tab-separated tables with a header line, as spreadsheets and corpora give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from espnet2_kd.data.problems import DataError, Problem, one_problem
+
+
+@dataclass(frozen=True)
+class TsvRow:
+    """One line of `file` as `{column: cell}`."""
+
+    file: str
+    line: int
+    cells: dict[str, str]
+
+
+def read_tsv(path: str | PathLike, required: Sequence[str] = ()) -> list[TsvRow]:
+    """Read a TSV file without quoting rules; raises DataError naming every missing column and every uneven line."""
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise one_problem(path, f"cannot be read ({error.strerror})", "give a TSV file") from error
+    except UnicodeDecodeError as error:
+        raise one_problem(path, f"not UTF-8 at byte {error.start + 1}", "convert it: iconv -t UTF-8") from error
+    columns = [column.strip() for column in lines[0].rstrip("\r").split("\t")]
+    missing = [column for column in required if column not in columns]
+    problems = []
+    if missing:
+        what = f"header has no column {', '.join(missing)} (it has {', '.join(columns)})"
+        problems.append(Problem(str(path), 1, "-", what, "write a header line with these names, tab-separated"))
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        problems.append(Problem(str(path), 1, "-", f"column {', '.join(twice)} twice", "give each column its own name"))
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        line = line.rstrip("\r")
+        if not line.strip():
+            continue
+        cells = line.split("\t")
+        if len(cells) != len(columns):
+            what = f"{len(cells)} cells, the header has {len(columns)}"
+            problems.append(Problem(str(path), number, cells[0], what, "write one tab between cells, none inside them"))
+            continue
+        rows.append(TsvRow(str(path), number, dict(zip(columns, (cell.strip() for cell in cells)))))
+    if not rows and not problems:
+        problems.append(Problem(str(path), 0, "-", "no lines below the header", "write one line per utterance"))
+    if problems:
+        raise DataError(problems)
+    return rows
