@@ -166,10 +166,10 @@ def unpack(archive: Path, directory: Path, max_bytes: int, max_files: int) -> Pa
 
     Only directories and plain files with paths below `directory` are accepted: one bad member and nothing is unpacked.
     `max_bytes` and `max_files` limit what the archive may become. The files appear under a temporary name first.
-    Raises `UnsafeArchiveError`, or `FileExistsError` when `directory` is there already.
+    Raises `UnsafeArchiveError`, or another `DownloadError` when `directory` is there already.
     """
     if directory.exists():
-        raise FileExistsError(f"{directory}: exists already: remove it to unpack {archive.name} again")
+        raise DownloadError(f"{directory}: exists already: remove it to unpack {archive.name} again")
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
         try:

@@ -1,7 +1,6 @@
 """Speak the mini corpus, unless it is there, and write its data directories with transcripts and intents."""
 
 import argparse
-import csv
 import os
 import sys
 from pathlib import Path
@@ -10,22 +9,9 @@ from grammar import SPLITS
 from make_corpus import make_corpus
 from voices import MissingVoiceError
 
-from espnet2_kd.data.data_dir import DataDir
+from espnet2_kd.data.importer import ImportOptions, import_tsv
 
 SIZES = {"train": 2600, "valid": 200, "test": 300}
-
-
-def write_data_dirs(corpus: Path, data: Path) -> None:
-    """Write `data/<split>` from `corpus.tsv`: text and transcript are the words, label is the intent."""
-    with (corpus / "corpus.tsv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    columns = {"text": "text", "transcript": "text", "label": "intent", "utt2spk": "speaker", "utt2dur": "dur"}
-    for split in SPLITS:
-        part = [row for row in rows if row["split"] == split]
-        tables = {name: {row["utt_id"]: row[column] for row in part} for name, column in columns.items()}
-        tables["wav.scp"] = {row["utt_id"]: str(corpus / row["path"]) for row in part}
-        DataDir(data / split, tables).write(data / split)
-        DataDir.read(data / split, need_audio=True)
 
 
 def main() -> None:
@@ -46,7 +32,7 @@ def main() -> None:
     except MissingVoiceError as error:
         sys.exit(str(error))
     print(f"mini corpus: {sum(sizes.values())} utterances {'spoken' if new else 'are already there'} in {args.out}")
-    write_data_dirs(args.out, args.data)
+    import_tsv([args.out / "corpus.tsv"], args.data, ImportOptions())
 
 
 if __name__ == "__main__":
