@@ -5,7 +5,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 exec ../../TEMPLATE/kd1/kd.sh \
-    --synthetic true \
     --train_set train \
     --valid_set valid \
     --test_sets "test" \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stage 1: joins digit recordings to strings in downloads/strings and writes data/train, data/valid and data/test.
-# Usage: local/data.sh [--corpus DIR] [--seed 1] [--nj N]   (without --corpus: see README.md)
+# Usage: local/data.sh [--corpus DIR] [--seed 1] [--nj N] [--synthetic true]   (without --corpus: see README.md)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . "${KD_ROOT:-../../..}/egs2/TEMPLATE/kd1/path.sh"

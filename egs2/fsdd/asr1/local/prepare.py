@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 from strings import recordings_sha256, write_lists
+from synthetic import make_corpus
 
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.download import DownloadError, RemoteFile, download, unpack
 from espnet2_kd.data.durations import durations
+from espnet2_kd.data.espeak import EspeakError
 from espnet2_kd.data.join import join_tsv
 from espnet2_kd.data.places import usual_places
 from espnet2_kd.data.problems import DataError, one_problem
@@ -26,6 +28,7 @@ ARCHIVE = RemoteFile(
 RECORDINGS_SHA256 = "1801eae019c063377d98f831d3f93574f259475df7332bb0e3d1b080fb5e6959"
 
 SIZES = {"train": 3000, "valid": 200, "test": 300, "test_lucas": 300}
+TINY_SIZES = {"train": 48, "valid": 12, "test": 12, "test_lucas": 12}
 PACK_STRINGS = {"train": "strings_train.tsv", "valid": "strings_dev.tsv", "test": "strings_test.tsv"}
 
 
@@ -73,20 +76,32 @@ def report(data: DataDir) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, help="clone of the public repository, or the folder of the TSV pack")
     for name, size in SIZES.items():
-        parser.add_argument(f"--num_{name}", type=int, default=size, help=f"{name} strings (public layout only)")
-    parser.add_argument("--seed", type=int, default=1, help="another seed gives other strings (public layout only)")
-    parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="where audio files go")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="where the data directories go")
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="parallel processes")
+        parser.add_argument(f"--num_{name}", type=int, help=f"{name} strings (public layout only; default: {size})")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="for the strings (public layout only; default: %(default)s)"
+    )
+    parser.add_argument(
+        "--downloads", type=Path, default=Path("downloads"), help="where audio goes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="where the data directories go (default: %(default)s)"
+    )
+    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="parallel processes (default: %(default)s)")
+    parser.add_argument("--synthetic", choices=("true", "false"), default="false", help="a tiny corpus, to try it out")
     args = parser.parse_args()
-    sizes = {name: getattr(args, f"num_{name}") for name in SIZES}
+    defaults = TINY_SIZES if args.synthetic == "true" else SIZES
+    given = {name: getattr(args, f"num_{name}") for name in SIZES}
+    sizes = {name: defaults[name] if given[name] is None else given[name] for name in SIZES}
     if min(sizes.values()) < 1 or args.nj < 1:
         parser.error("the numbers of strings and --nj must be at least 1")
     try:
-        corpus = find_corpus(args.corpus, args.downloads)
+        if args.synthetic == "true":
+            corpus = make_corpus(args.downloads / "synthetic")
+        else:
+            corpus = find_corpus(args.corpus, args.downloads)
         print(f"Free Spoken Digit Dataset: {corpus}")
         if is_pack(corpus):
             source, strings = corpus / "all.tsv", {name: corpus / file for name, file in PACK_STRINGS.items()}
@@ -96,7 +111,7 @@ def main() -> None:
             report(join_tsv(path, [source], args.data, name, args.downloads / "strings" / name, nj=args.nj))
     except DownloadError as error:
         sys.exit(f"{error}\nor name the folder of the corpus: --corpus DIR")
-    except DataError as error:
+    except (DataError, EspeakError) as error:
         sys.exit(str(error))
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import soundfile
 from grammar import SPLITS, sentence_pools
 from room import FS, Room, record
-from voices import ACCENTS, VARIANTS, check_voices, espeak_version, speak
+from voices import ACCENTS, VARIANTS
 
+from espnet2_kd.data.espeak import check_voices, espeak_version, speak
 from espnet2_kd.data.progress import Progress
 from espnet2_kd.data.table import replacing
 
@@ -103,7 +104,7 @@ def make_corpus(directory: Path, sizes: dict[str, int], seed: int, num_jobs: int
     """Make the corpus below `directory` and return whether anything had to be done.
 
     `info.json` is written last and names what the audio was made from; audio made from something else is removed first.
-    Raises `MissingVoiceError` when espeak-ng or one of its voices is missing.
+    Raises `EspeakError` when espeak-ng or one of its voices is missing.
     """
     utterances = plan(sizes, seed)
     info = {
@@ -117,7 +118,7 @@ def make_corpus(directory: Path, sizes: dict[str, int], seed: int, num_jobs: int
     complete = made.exists() and json.loads(made.read_text()) == info
     if complete and all((directory / utterance.path).exists() for utterance in utterances):
         return False
-    check_voices()
+    check_voices(ACCENTS.values(), [variant for variants in VARIANTS.values() for variant in variants])
     made.unlink(missing_ok=True)
     directory.mkdir(parents=True, exist_ok=True)
     if not planned.exists() or json.loads(planned.read_text()) != info:

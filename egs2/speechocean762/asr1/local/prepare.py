@@ -8,9 +8,12 @@ import re
 import sys
 from pathlib import Path
 
+from synthetic import make_corpus
+
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.download import DownloadError, RemoteFile, download, unpack
 from espnet2_kd.data.durations import durations
+from espnet2_kd.data.espeak import EspeakError
 from espnet2_kd.data.importer import ImportOptions, to_utterance, write_sets
 from espnet2_kd.data.places import usual_places
 from espnet2_kd.data.problems import DataError, Problem, one_problem
@@ -33,6 +36,7 @@ ARCHIVE = RemoteFile(
 # The corpus labels speakers with their age; half of them are children.
 ADULT_AGE = 16
 NUM_VALID_SPEAKERS = 12
+TINY_NUM_VALID_SPEAKERS = 2
 
 PARTS = {"train": "train", "valid": "dev", "test": "test"}
 
@@ -61,7 +65,7 @@ def read_openslr(corpus: Path, part: str) -> list[TsvRow]:
                 "utt_id": utt,
                 "speaker": tables["utt2spk"][utt],
                 "text": text,
-                "path": str(corpus / tables["wav.scp"][utt]),
+                "path": str((corpus / tables["wav.scp"][utt]).resolve()),
             },
         )
         for line, (utt, text) in enumerate(tables["text"].items(), 1)
@@ -160,20 +164,33 @@ def write_data_dirs(sets: dict[str, list[TsvRow]], data: Path) -> list[DataDir]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, help="speechocean762 of OpenSLR, or the folder of a TSV pack")
-    parser.add_argument("--arctic", choices=("true", "false"), default="false", help="add the arctic_kathleen pack")
+    parser.add_argument(
+        "--arctic", choices=("true", "false"), default="false", help="add the arctic_kathleen pack to train"
+    )
     parser.add_argument(
         "--libri", choices=("true", "false"), default="false", help="add libri_testother100 as a test set"
     )
-    parser.add_argument("--num_valid_speakers", type=int, default=NUM_VALID_SPEAKERS, help="held out (OpenSLR layout)")
-    parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="where a download goes")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="where the data directories go")
+    held_out = f"training speakers held out (OpenSLR layout only; default: {NUM_VALID_SPEAKERS})"
+    parser.add_argument("--num_valid_speakers", type=int, help=held_out)
+    parser.add_argument(
+        "--downloads", type=Path, default=Path("downloads"), help="where a download goes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="where the data directories go (default: %(default)s)"
+    )
+    parser.add_argument("--synthetic", choices=("true", "false"), default="false", help="a tiny corpus, to try it out")
     args = parser.parse_args()
+    if args.num_valid_speakers is None:
+        args.num_valid_speakers = TINY_NUM_VALID_SPEAKERS if args.synthetic == "true" else NUM_VALID_SPEAKERS
     if args.num_valid_speakers < 2 or args.num_valid_speakers % 2:
         parser.error("--num_valid_speakers must be even and at least 2: half of them are children")
     try:
-        corpus = find_corpus(args.corpus, args.downloads)
+        if args.synthetic == "true":
+            corpus = make_corpus(args.downloads / "synthetic")
+        else:
+            corpus = find_corpus(args.corpus, args.downloads)
         print(f"speechocean762: {corpus}")
         sets = collect(corpus, args.num_valid_speakers, args.arctic == "true", args.libri == "true")
         for written in write_data_dirs(sets, args.data):
@@ -182,7 +199,7 @@ def main() -> None:
             print(f"{written.path}: {len(written.utts)} utterances, {hours:.2f} h, {len(speakers)} speakers")
     except DownloadError as error:
         sys.exit(f"{error}\nor name the folder of the corpus: --corpus DIR")
-    except DataError as error:
+    except (DataError, EspeakError) as error:
         sys.exit(str(error))
 
 
