@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import fftconvolve, resample_poly
+from scipy.signal import fftconvolve
+
+from espnet2_kd.data.resample import resample
 
 FS = 16000
 
@@ -54,7 +56,7 @@ def record(speech: np.ndarray, fs: int, room: Room, rng: np.random.Generator) ->
 
     The SNR compares the noise with voice and echoes over the time of the voice, so it does not depend on the pauses.
     """
-    dry = resample_poly(speech, FS, fs, window=("kaiser", 8.0))
+    dry = resample(speech, fs, FS)
     before, after = int(room.before * FS), int(room.after * FS)
     wet = fftconvolve(np.pad(dry, (before, after)), impulse_response(room, rng))[: before + len(dry) + after]
     power = np.mean(wet[before : before + len(dry)] ** 2)
