@@ -1,5 +1,6 @@
 """Forced alignment of a transcript with the frames of a trained model."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,7 +92,7 @@ def ctc_best_path(log_probs: torch.Tensor, tokens: Sequence[int], blank: int = 0
     tokens = [int(token) for token in tokens]
     if not tokens:
         return (), float(log_probs[:, blank].sum())
-    needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:]))
+    needed = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
     if log_probs.size(0) < needed:
         raise ValueError(f"{len(tokens)} tokens need {needed} frames, the audio has {log_probs.size(0)}")
     targets = torch.tensor([tokens], dtype=torch.int32, device=log_probs.device)

@@ -18,6 +18,10 @@ PATH_OPTIONS = ("token_list", "bpemodel", "non_linguistic_symbols")
 PATH_CONF_KEYS = {"normalize_conf": ("stats_file",)}
 
 
+class ExperimentError(ValueError):
+    """An experiment that cannot be used; the message names the file and what to do."""
+
+
 def load_model(
     exp: str | Path, model_file: str | Path, device: str | torch.device = "cpu", task: str = "asr"
 ) -> tuple[torch.nn.Module, argparse.Namespace]:
@@ -34,8 +38,8 @@ def load_model(
         task: module name under ``espnet2.tasks``.
 
     Raises:
-        FileNotFoundError: no configuration, checkpoint or file named by the configuration.
-        ValueError: the checkpoint does not hold exactly this model's weights.
+        ExperimentError: no configuration or checkpoint, or no file that the configuration names; the checkpoint does not
+            hold exactly this model's weights.
     """
     exp = Path(exp)
     config, checkpoint = _find(exp, "config.yaml"), _find(exp, model_file)
@@ -47,8 +51,14 @@ def load_model(
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{checkpoint}: {error}") from error
+        raise ExperimentError(f"{checkpoint}: {error}") from error
     return model.to(device).eval(), args
+
+
+def sample_rate(args: argparse.Namespace) -> int:
+    """Return the sampling rate in Hz that the frontend was configured for."""
+    rate = (args.frontend_conf or {}).get("fs", 16000)
+    return int(float(rate[:-1]) * 1000) if isinstance(rate, str) and rate.endswith("k") else int(rate)
 
 
 def _find(exp: Path, name: str | Path) -> Path:
@@ -56,10 +66,10 @@ def _find(exp: Path, name: str | Path) -> Path:
         if path.is_file():
             return path
     if not exp.is_dir():
-        raise FileNotFoundError(f"{exp}: no such experiment directory")
+        raise ExperimentError(f"{exp}: no such experiment directory")
     kind = Path(name).suffix or Path(name).name
     there = sorted(path.name for path in exp.iterdir() if path.suffix == kind)
-    raise FileNotFoundError(f"{exp / name}: not found; *{kind} files there: {', '.join(there) or 'none'}")
+    raise ExperimentError(f"{exp / name}: not found; *{kind} files there: {', '.join(there) or 'none'}")
 
 
 def _resolve_paths(args: argparse.Namespace, exp: Path) -> None:
@@ -83,7 +93,7 @@ def _resolve(value: str, exp: Path, option: str) -> str:
             return str(parent / value)
     if option == "bpemodel":
         return value
-    raise FileNotFoundError(f"{exp / 'config.yaml'}: {option}: {value}: not found from here nor above the experiment")
+    raise ExperimentError(f"{exp / 'config.yaml'}: {option}: {value}: not found from here nor above the experiment")
 
 
 def _task_class(task: str) -> type:
@@ -92,26 +102,26 @@ def _task_class(task: str) -> type:
     for attribute, value in vars(module).items():
         if attribute.lower() == name and inspect.isclass(value):
             return value
-    raise ValueError(f"espnet2.tasks.{task} has no class {name.upper()}")
+    raise ExperimentError(f"espnet2.tasks.{task} has no class {name.upper()}")
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
+        raise ExperimentError(
             f"{path}: is damaged or holds more than weights (a training state such as checkpoint.pth?): "
             f"choose an averaged or epoch file ({str(error).splitlines()[0]})"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path}: is not a file of weights: choose an averaged or epoch file")
+        raise ExperimentError(f"{path}: is not a file of weights: choose an averaged or epoch file")
     return {key: value for key, value in state.items() if not key.startswith(TRAINING_ONLY)}
 
 
 def _require_equal_keys(expected: dict[str, Any], found: dict[str, Any], path: Path) -> None:
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unexpected:
-        raise ValueError(
+        raise ExperimentError(
             f"{path}: does not fit the model of its config.yaml: "
             f"missing {', '.join(missing) or 'none'}; unexpected {', '.join(unexpected) or 'none'}"
         )

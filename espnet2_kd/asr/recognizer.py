@@ -1,0 +1,96 @@
+"""A trained transducer, its tokens and a search: audio in, words out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from espnet2_kd.asr.decode_config import DecodeConfig
+from espnet2_kd.asr.load import load_model, sample_rate
+from espnet2_kd.asr.transducer_search import Hypothesis
+from espnet2_kd.asr.words import Word, group_words
+
+
+class Recognizer:
+    """Decodes whole utterances, in batches.
+
+    Args:
+        model: ``ESPnetASRModel`` with a transducer decoder, in evaluation mode.
+        token_type: how tokens make words; see ``group_words``.
+        rate: sampling rate in Hz.
+        config: search and chunk settings.
+
+    Raises:
+        ConfigError: the settings do not fit the model.
+    """
+
+    def __init__(self, model: torch.nn.Module, token_type: str, rate: int, config: DecodeConfig) -> None:
+        self.model = model
+        self.token_type = token_type
+        self.rate = rate
+        self.search = config.apply(model)
+
+    @classmethod
+    def load(cls, exp: str | Path, model_file: str | Path, config: DecodeConfig, device: str = "cpu") -> "Recognizer":
+        """Load an experiment; raises ``ExperimentError`` and ``ConfigError``."""
+        model, args = load_model(exp, model_file, device)
+        return cls(model, args.token_type, sample_rate(args), config)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def streams(self) -> bool:
+        """Whether the encoder can run chunk by chunk."""
+        context = getattr(self.model.encoder, "context", None)
+        return context is not None and not context.full
+
+    def tokens(self, hypothesis: Hypothesis) -> list[str]:
+        """Return the token strings of a hypothesis."""
+        return [self.model.token_list[token] for token in hypothesis.tokens]
+
+    def words(self, hypothesis: Hypothesis) -> list[Word]:
+        """Return the words of a hypothesis."""
+        return group_words(self.tokens(hypothesis), self.token_type)
+
+    def text(self, hypothesis: Hypothesis) -> str:
+        """Return the words of a hypothesis with single spaces between them."""
+        return " ".join(word.text for word in self.words(hypothesis))
+
+    @torch.no_grad()
+    def encode(self, speech: Sequence[np.ndarray]) -> tuple[torch.Tensor, list[int]]:
+        """Return encoder frames ``(B, T, D)`` of utterances ``(N_b,)`` and their numbers ``(B,)``.
+
+        Audio too short for a single frame has none.
+        """
+        shortest = self._fewest_samples()
+        long_enough = [b for b, samples in enumerate(speech) if len(samples) >= shortest]
+        lens = [0] * len(speech)
+        if not long_enough:
+            return torch.zeros(len(speech), 0, self.model.encoder.output_size(), device=self.device), lens
+        num_samples = torch.tensor([len(speech[b]) for b in long_enough], device=self.device)
+        padded = torch.zeros(len(long_enough), int(num_samples.max()))
+        for row, b in zip(padded, long_enough):
+            row[: len(speech[b])] = torch.from_numpy(np.asarray(speech[b], dtype=np.float32))
+        enc, enc_lens = self.model.encode(padded.to(self.device), num_samples)
+        frames = enc.new_zeros(len(speech), *enc.shape[1:])
+        frames[long_enough] = enc
+        for b, n in zip(long_enough, enc_lens.tolist()):
+            lens[b] = n
+        return frames, lens
+
+    def decode(self, speech: Sequence[np.ndarray]) -> list[list[Hypothesis]]:
+        """Decode whole utterances ``(N_b,)``; returns the n-best list of each."""
+        return self.search.decode(*self.encode(speech))
+
+    def _fewest_samples(self) -> int:
+        """Samples that one encoder frame needs; ESPnet2's models raise on less."""
+        stft = getattr(self.model.frontend, "stft", None)
+        if stft is None:
+            return 1
+        # conv2d subsampling by 4, the default of ESPnet2's encoders, needs 7.
+        features = getattr(getattr(self.model.encoder, "embed", None), "receptive_field", 7)
+        context = stft.n_fft // 2 + 1 if stft.center else stft.n_fft
+        return (features - 1) * stft.hop_length + context

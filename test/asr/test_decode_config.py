@@ -1,0 +1,39 @@
+import pytest
+
+from espnet2_kd.asr.decode_config import DecodeConfig
+from espnet2_kd.kd.registry import ConfigError
+
+
+def write(tmp_path, text):
+    path = tmp_path / "decode.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_settings_and_defaults(tmp_path):
+    assert DecodeConfig.read(None) == DecodeConfig.read(write(tmp_path, "")) == DecodeConfig("greedy", 4, 3, None)
+    assert DecodeConfig.read(write(tmp_path, "search: beam\nchunk_ms: 320\n")) == DecodeConfig("beam", 4, 3, 320)
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("beamsize: 3", r"decode.yaml: beamsize: unknown setting: did you mean beam_size\?"),
+        ("search: nucleus", "choose greedy or beam"),
+        ("beam_size: 0", "beam_size: 0: give a whole number"),
+        ("max_symbols: 1.5", "max_symbols: 1.5"),
+        ("chunk_ms: -40", "chunk_ms: -40"),
+        ("chunk_ms: wide", "chunk_ms: 'wide'"),
+        ("search: [", "decode.yaml"),
+        ("!!python/object/apply:os.getcwd []", "decode.yaml"),
+        ("- greedy", "decode.yaml"),
+    ],
+)
+def test_settings_that_are_refused(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        DecodeConfig.read(write(tmp_path, text))
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="no.yaml"):
+        DecodeConfig.read(tmp_path / "no.yaml")

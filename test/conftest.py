@@ -1,0 +1,70 @@
+"""Fixtures that more than one room needs."""
+
+import argparse
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+LETTERS = "abcdefghijklmnop"
+STUDENT = {"chunk_ms": 80, "left_ms": 160}
+
+
+@pytest.fixture(scope="session")
+def tiny_experiment(tmp_path_factory):
+    """Function that makes `recipe/exp/<name>` with a random but talkative transducer, as training would leave it.
+
+    Keywords: encoder_conf (a streaming one by default), ctc_weight, token_type (char or word), seed.
+    """
+    import espnet2_kd.register  # noqa: F401, I001  (before espnet2: it makes that import quick)
+    from espnet2.tasks.asr import ASRTask
+
+    recipe = tmp_path_factory.mktemp("recipe")
+    stats = recipe / "exp/asr_stats/train/feats_stats.npz"
+    stats.parent.mkdir(parents=True)
+    np.savez(stats, count=100.0, sum=np.full(80, -500.0), sum_square=np.full(80, 3400.0))
+    default = yaml.safe_dump(ASRTask.get_default_config())
+
+    def make(name, encoder_conf=None, ctc_weight=0.3, token_type="char", seed=1):
+        inner = ["<space>", *LETTERS] if token_type == "char" else [f"{a}{b}" for a in LETTERS for b in "aeiou"]
+        config = {
+            **yaml.safe_load(default),
+            "token_list": ["<blank>", "<unk>", *inner, "<sos/eos>"],
+            "token_type": token_type,
+            "input_size": None,
+            "frontend": "default",
+            "frontend_conf": {"fs": "16k", "n_fft": 512, "hop_length": 160, "center": False},
+            "specaug": None,
+            "normalize": "global_mvn",
+            "normalize_conf": {"stats_file": "exp/asr_stats/train/feats_stats.npz"},
+            "encoder": "chunk_conformer",
+            "encoder_conf": {
+                "output_size": 16,
+                "attention_heads": 2,
+                "linear_units": 24,
+                "num_blocks": 2,
+                "cnn_module_kernel": 5,
+                **(STUDENT if encoder_conf is None else encoder_conf),
+            },
+            "decoder": "transducer",
+            "decoder_conf": {"hidden_size": 12},
+            "joint_net_conf": {"joint_space_size": 10},
+            "model_conf": {"ctc_weight": ctc_weight},
+        }
+        args = argparse.Namespace(**yaml.safe_load(yaml.safe_dump(config)))
+        args.normalize_conf["stats_file"] = str(stats)
+        torch.manual_seed(seed)
+        model = ASRTask.build_model(args)
+        with torch.no_grad():
+            model.joint_network.lin_enc.weight *= 6.0
+            model.joint_network.lin_dec.weight *= 3.0
+            model.joint_network.lin_out.weight *= 12.0
+            model.joint_network.lin_out.bias[0] += 9.0
+        exp = recipe / "exp" / name
+        exp.mkdir()
+        (exp / "config.yaml").write_text(yaml.safe_dump(config))
+        torch.save(model.state_dict(), exp / "valid.loss_transducer.ave.pth")
+        return exp
+
+    return make
