@@ -91,7 +91,7 @@ def _by_key(file: Path, rows: Iterable[Row], problems: list[Problem]) -> dict[st
     for row in rows:
         first = table.setdefault(row.key, row)
         if first is not row:
-            same = "the same" if first.value == row.value else "different"
+            same = "same" if first.value == row.value else "different"
             problems.append(
                 Problem(
                     str(file),

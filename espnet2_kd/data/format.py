@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -12,7 +11,7 @@ from pathlib import Path
 from espnet2_kd.data.audio import AudioFault, read_audio
 from espnet2_kd.data.data_dir import SPK_TABLES, UTT_TABLES, DataDir
 from espnet2_kd.data.entry import audio_path, is_command
-from espnet2_kd.data.parts import Part, file_state, fingerprint, run_parts
+from espnet2_kd.data.parts import Part, file_state, fingerprint, remove_leftovers, run_parts
 from espnet2_kd.data.problems import DataError, Problem, one_problem
 from espnet2_kd.data.resample import resample, to_pcm16
 from espnet2_kd.data.sound_files import FORMATS, sizes, write_sounds
@@ -59,7 +58,7 @@ def format_audio(
         raise one_problem(target, "source and target are the same directory", "give two directories")
     data = DataDir.read(source, need_text=False, allow_empty_text=True, allow_pipes=options.allow_pipes)
     parts = _make_parts(data, target / "data", options)
-    _remove_leftovers(target / "data", parts, options.audio_format.endswith(".ark"))
+    remove_leftovers(target / "data", parts, ".ark" if options.audio_format.endswith(".ark") else "")
     # A failed command may do better next time although nothing that a stamp knows has changed.
     results = run_parts(
         _format_part, parts, nj, f"format {target}", keep=lambda result: not (result["bad"] and options.allow_pipes)
@@ -133,15 +132,6 @@ def _format_part(payload: dict) -> dict:
         "bad": bad,
         "files": sizes(folder, entries),
     }
-
-
-def _remove_leftovers(folder: Path, parts: Sequence[Part], archives: bool) -> None:
-    """Remove what an older or interrupted run left: parts that are no more, and temporary files."""
-    names = {part.stamp.name for part in parts}
-    names |= {f"{part.stamp.stem}.ark" if archives else part.stamp.stem for part in parts}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in names:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _bad_recordings(data: DataDir, bad: Sequence[dict]) -> list[Problem]:

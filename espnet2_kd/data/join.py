@@ -12,7 +12,7 @@ from espnet2_kd.data.audio import AudioFault, read_audio
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.ids import id_fault, with_speaker_prefix
 from espnet2_kd.data.importer import Utterance, source_path, write_sets
-from espnet2_kd.data.parts import Part, file_state, fingerprint, run_parts
+from espnet2_kd.data.parts import Part, file_state, fingerprint, remove_leftovers, run_parts
 from espnet2_kd.data.problems import DataError, Problem
 from espnet2_kd.data.resample import resample, to_pcm16
 from espnet2_kd.data.sound_files import sizes, write_sounds
@@ -82,6 +82,7 @@ def join_recordings(
         payload = {"jobs": chunk, "folder": str(joined_dir), "name": f"join.{number}", "fs": fs}
         stamp = joined_dir / f"join.{number}.json"
         parts.append(Part(stamp, fingerprint(_VERSION, fs, chunk, depends), payload, len(chunk)))
+    remove_leftovers(joined_dir, parts, "")
     results = run_parts(_join_part, parts, nj, f"join {joined_dir}")
     bad = [Problem(*fault) for result in results for fault in result["bad"]]
     if bad:

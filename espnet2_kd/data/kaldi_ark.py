@@ -40,3 +40,21 @@ def write_ark_audio(
             kwargs = {"format": container, "subtype": "PCM_16"}
             kaldiio.save_ark(stream, {utt: (samples, rate)}, write_function="soundfile", write_kwargs=kwargs)
     return offsets
+
+
+def first_matrix(scp: str | PathLike) -> tuple[str, np.ndarray]:
+    """The first entry `(key, (T, D))` of an scp of features, `<key> <archive>:<offset>`; tells their width.
+
+    Raises ValueError for an empty scp or an entry of another form (commands are not run).
+    """
+    with open(scp, encoding="utf-8") as lines:
+        key, _, place = next(lines, "").strip().partition(" ")
+    archive, _, offset = place.rpartition(":")
+    if not archive or not offset.isdigit():
+        raise ValueError(f"{scp}:1: {key}: `<archive>:<offset>` is expected, not {place!r}")
+    with open(archive, "rb") as stream:
+        stream.seek(int(offset))
+        if stream.read(3) == b"PKL":
+            raise ValueError(f"{scp}:1: {key}: the archive holds a pickle, not features")
+        stream.seek(int(offset))
+        return key, kaldiio.matio.read_kaldi(stream)

@@ -9,6 +9,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -60,6 +62,21 @@ def finished(part: Part) -> dict | None:
         if state is None or state[0] != size:
             return None
     return stamp["result"]
+
+
+def remove_leftovers(folder: Path, parts: Sequence[Part], suffix: str) -> None:
+    """Remove parts that are no more and temporary files from `folder`; a part's output is named `<stamp stem><suffix>`.
+
+    Other files are left alone: the folder may be the user's.
+    """
+    if not folder.is_dir() or not parts:
+        return
+    wanted = {part.stamp.name for part in parts} | {part.stamp.stem + suffix for part in parts}
+    family = parts[0].stamp.name.split(".")[0]
+    ours = re.compile(rf"(\.?{re.escape(family)}\.\d+(\.json|\.ark)?(\.\d+\.tmp)?)$")
+    for path in folder.iterdir():
+        if path.name not in wanted and ours.match(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def run_parts(

@@ -40,8 +40,8 @@ def combine(sources: Sequence[str | PathLike], target: str | PathLike) -> tuple[
             tables[name] = _union(name, owners, problems)
     if problems:
         raise DataError(problems)
-    notes = {name: parts[0].notes[name] for name in NOTES if len({part.notes.get(name) for part in parts}) == 1}
-    notes = {name: value for name, value in notes.items() if value}
+    shared = {name: {part.notes.get(name) for part in parts} for name in NOTES}
+    notes = {name: parts[0].notes[name] for name in NOTES if len(shared[name]) == 1 and shared[name] != {None}}
     return DataDir(Path(target), tables, notes).write(target), left_out
 
 
