@@ -140,7 +140,7 @@ def _train_bpe(
             minloglevel=2,
         )
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].split("] ")[-1]
         raise one_problem(text, f"no {options.nbpe} pieces can be made of it ({reason})", "change --nbpe") from error
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     # The first three are <unk>, <s> and </s>; ESPnet2 puts its own in their place.
