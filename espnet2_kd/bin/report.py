@@ -1,0 +1,59 @@
+"""Write RESULTS.md from trained, decoded and scored experiments."""
+
+from __future__ import annotations
+
+import argparse
+
+from espnet2_kd.bin.command import end, true_or_false
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet2_kd.bin.report",
+        description="Teacher, student without distillation and distilled students side by side: error rates over seeds, "
+        "significance, size and latency, with the commands and the environment that made them.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--exp_dirs", required=True, help='experiments, globs allowed, as "exp/asr_*"')
+    parser.add_argument("--inference_tag", required=True, help="as decode_decode_valid.loss_transducer.ave")
+    parser.add_argument("--test_sets", required=True, help='names, as "test_clean test_other"')
+    parser.add_argument("--output", default="RESULTS.md", help="the report")
+    parser.add_argument("--json", default="exp/report/results.json", help="the same numbers for programs")
+    parser.add_argument("--title", default="RESULTS", help="heading of the report")
+    parser.add_argument("--synthetic", type=true_or_false, default=False, help="the test speech is synthetic: say so")
+    parser.add_argument("--baseline", help="config name that changes are measured from (default: the first student)")
+    parser.add_argument(
+        "--cluster", choices=("auto", "speaker", "utterance"), default="auto", help="unit of the bootstrap"
+    )
+    parser.add_argument("--bootstrap_samples", type=int, default=2000, help="draws of the bootstrap")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    args = get_parser().parse_args(cmd)
+    import json
+
+    from espnet2_kd.data.problems import one_problem
+    from espnet2_kd.data.table import replacing
+    from espnet2_kd.report.comparison import choose_base, compare
+    from espnet2_kd.report.experiments import find_experiments, read_systems
+    from espnet2_kd.report.results import closing_table, render
+
+    test_sets = args.test_sets.split()
+    paths, missing = find_experiments(args.exp_dirs.split())
+    if not paths:
+        raise one_problem(args.exp_dirs, "no experiment with a run.json", "train first, or correct --exp_dirs")
+    systems = read_systems(paths, args.inference_tag, test_sets)
+    base = choose_base(systems, args.baseline)
+    cluster = None if args.cluster == "auto" else args.cluster
+    comparisons = [compare(systems, name, base, cluster, args.bootstrap_samples) for name in test_sets]
+    with replacing(args.output) as stream:
+        stream.write(render(comparisons, systems, missing, args.inference_tag, args.title, args.synthetic))
+    with replacing(args.json) as stream:
+        json.dump([comparison.to_dict() for comparison in comparisons], stream, indent=2, allow_nan=False)
+        stream.write("\n")
+    print(closing_table(comparisons, args.output, args.synthetic))
+
+
+if __name__ == "__main__":
+    end(main)

@@ -1,0 +1,180 @@
+"""Is one system better than another, or were these utterances and seeds kind to it?
+
+Two answers: the matched-pair sentence-segment word error test (MAPSSWE) of SCTK (Gillick and Cox, "Some statistical
+issues in the comparison of speech recognition algorithms", ICASSP 1989), and bootstrap intervals (Bisani and Ney,
+"Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet2_kd.data.problems import one_problem
+from espnet2_kd.report.sclite import find_tool, parse_utterances, run_tool
+from espnet2_kd.report.trn import speaker_of, split_line
+
+MIN_SPEAKERS = 20
+_RESULT = re.compile(
+    r"\(# segs: (\d+)\).*\(mean: *(\S+)\) \(std dev: *(\S+)\) \(Z Stat: *(\S+)\) \(Stat Diff: (Yes|No)\)"
+)
+_TOTALS = re.compile(r"^Totals +\d+ +(\d+) +(\d+)$", re.MULTILINE)
+_LABEL = re.compile(r"[A-Za-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Mapsswe:
+    """Outcome of the test: errors of both systems, segments, and per segment the difference (first minus second)."""
+
+    errors: tuple[int, int]
+    segments: int
+    mean: float
+    std: float
+    z: float
+    significant: bool
+
+    @property
+    def p(self) -> float:
+        """Two-sided probability of so large a |z| if neither system is better."""
+        return math.erfc(abs(self.z) / math.sqrt(2))
+
+
+def mapsswe(first: Mapping[str, Path], second: Mapping[str, Path]) -> Mapsswe:
+    """Compare two systems by `sc_stats -t mapsswe`, given their `score_wer` folders by label (seed).
+
+    Several seeds are pooled: utterance `u` of label `1` becomes utterance `1.u`, so that it is compared with the same
+    utterance of the other system's label `1`. Segments of different seeds count as independent.
+    Raises DataError when labels or references of the systems differ.
+    """
+    if set(first) != set(second) or not first or not all(map(_LABEL.fullmatch, first)):
+        raise ValueError(f"labels must be the same words on both sides: {sorted(first)} and {sorted(second)}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _pool({label: first[label] / "ref.trn" for label in sorted(first)}, folder / "ref.trn")
+        _pool({label: second[label] / "ref.trn" for label in sorted(first)}, folder / "other.trn")
+        if (folder / "ref.trn").read_bytes() != (folder / "other.trn").read_bytes():
+            what = f"references differ from those of {next(iter(second.values()))}"
+            raise one_problem(next(iter(first.values())), what, "score both systems on the same set")
+        sgml = ""
+        for title, system in (("A", first), ("B", second)):
+            _pool({label: system[label] / "hyp.trn" for label in sorted(first)}, folder / f"{title}.trn")
+            command = [str(find_tool()), "-e", "utf-8", "-s", "-i", "rm", "-r", "ref.trn", "trn", "-h", f"{title}.trn"]
+            run_tool([*command, "trn", title, "-o", "sgml", "-f", "0"], folder)
+            sgml += (folder / f"{title}.trn.sgml").read_text(encoding="utf-8")
+        if len({(folder / name).read_bytes() for name in ("ref.trn", "A.trn", "B.trn")}) == 1:
+            # Without a single error there is no segment to compare, and sc_stats crashes.
+            return Mapsswe((0, 0), 0, 0.0, 0.0, 0.0, significant=False)
+        return _parse(run_tool([str(find_tool("sc_stats")), "-p", "-t", "mapsswe", "-v", "-n", "-"], folder, sgml))
+
+
+def _pool(files: Mapping[str, Path], output: Path) -> None:
+    lines = []
+    for label, path in files.items():
+        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+            text, trn_id = split_line(line)
+            speaker, utt = trn_id.split("-", 1)
+            lines.append(f"{text}\t({speaker}-{label}.{utt})\n")
+    output.write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _parse(report: str) -> Mapsswe:
+    result, totals = _RESULT.search(report), _TOTALS.search(report)
+    if result is None or totals is None:
+        raise RuntimeError(f"not the output of sc_stats -t mapsswe -v:\n{report}")
+    segments, mean, std, z, differs = result.groups()
+    errors = int(totals[1]), int(totals[2])
+    return Mapsswe(errors, int(segments), float(mean), float(std), float(z), differs == "Yes")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Word errors `(S, U)` of S seeds and U utterances, reference words `(U,)` and speaker index `(U,)`."""
+
+    errors: np.ndarray
+    words: np.ndarray
+    speakers: np.ndarray
+
+    @classmethod
+    def read(cls, folders: Sequence[Path]) -> Errors:
+        """Read `score_wer` folders, one per seed; raises DataError when they do not hold the same utterances."""
+        results = [parse_utterances((folder / "result.txt").read_text(encoding="utf-8")) for folder in folders]
+        ids = sorted(results[0])
+        words = np.array([results[0][utt].words for utt in ids])
+        for folder, result in zip(folders, results, strict=True):
+            if sorted(result) != ids or any(result[utt].words != count for utt, count in zip(ids, words, strict=True)):
+                raise one_problem(folder, f"not the utterances of {folders[0]}", "score both on the same set")
+        _, speakers = np.unique([speaker_of(utt) for utt in ids], return_inverse=True)
+        return cls(np.array([[result[utt].errors for utt in ids] for result in results]), words, speakers)
+
+    @property
+    def rate(self) -> float:
+        """Error rate over all seeds, as a fraction."""
+        return float(self.errors.sum() / (len(self.errors) * self.words.sum()))
+
+    def cluster_kind(self) -> str:
+        """What is drawn: `speaker` where there are enough of them for percentiles to mean anything, else `utterance`."""
+        return "speaker" if len(np.unique(self.speakers)) >= MIN_SPEAKERS else "utterance"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the bounds of its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_rate(system: Errors, cluster: str, samples: int = 2000, seed: int = 1) -> Interval:
+    """Interval of the word error rate, as a fraction."""
+    drawn, words = _draw([system], cluster, samples, seed)
+    return _interval(system.rate, drawn[0] / words)
+
+
+def bootstrap_change(base: Errors, system: Errors, cluster: str, samples: int = 2000, seed: int = 1) -> Interval:
+    """Interval of the relative change of the error rate from `base` to `system`: -0.1 is a tenth fewer errors.
+
+    Both systems see the same draw of clusters. Seeds are drawn too, for each system by itself, as trainings with
+    equal seeds have nothing else in common; so the interval holds for the method and not for these trainings alone.
+    An error-free `base` gives NaN.
+    """
+    drawn, _ = _draw([base, system], cluster, samples, seed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        changes = drawn[1] / drawn[0] - 1
+    return _interval(system.rate / base.rate - 1 if base.rate else math.nan, changes)
+
+
+def _draw(systems: Sequence[Errors], cluster: str, samples: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Draw seeds and clusters with replacement; give mean errors per system and words, each `(samples,)`."""
+    if cluster not in ("speaker", "utterance"):
+        raise ValueError(f"cluster must be speaker or utterance, not {cluster!r}")
+    groups = systems[0].speakers if cluster == "speaker" else np.arange(len(systems[0].words))
+    num_groups = int(groups.max()) + 1
+    words = np.bincount(groups, systems[0].words, num_groups)
+    errors = [np.stack([np.bincount(groups, row, num_groups) for row in system.errors]) for system in systems]
+    random = np.random.default_rng(seed)
+    drawn_errors: list[list[np.ndarray]] = [[] for _ in systems]
+    drawn_words = []
+    # In parts, so that a large test set does not need samples x utterances numbers at once.
+    for start in range(0, samples, 200):
+        size = min(200, samples - start)
+        times = random.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size)
+        drawn_words.append(times @ words)
+        for table, drawn in zip(errors, drawn_errors, strict=True):
+            seeds = random.multinomial(len(table), np.full(len(table), 1 / len(table)), size)
+            drawn.append(((times @ table.T) * seeds).sum(1) / len(table))
+    return [np.concatenate(drawn) for drawn in drawn_errors], np.concatenate(drawn_words)
+
+
+def _interval(value: float, drawn: np.ndarray) -> Interval:
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn) or math.isnan(value):
+        return Interval(value, math.nan, math.nan)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
