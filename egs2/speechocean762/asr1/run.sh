@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Streaming recognition of English sentences read by Mandarin speakers (speechocean762), distilled from a full-context teacher.
+# Streaming recognition of English read by Mandarin speakers (speechocean762), distilled from a full-context teacher.
 # Usage: run.sh [--option value]...   (all options: run.sh --help; corpus elsewhere: --local_data_opts "--corpus DIR")
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

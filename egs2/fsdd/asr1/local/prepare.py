@@ -1,4 +1,4 @@
-"""Find or download the Free Spoken Digit Dataset, join digits to strings and write data/train, data/valid, data/test."""
+"""Find or download the Free Spoken Digit Dataset, join digits to strings and write data/{train,valid,test}."""
 
 from __future__ import annotations
 

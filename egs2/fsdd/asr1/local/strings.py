@@ -26,7 +26,7 @@ _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 
 
 def recordings(folder: Path) -> dict[str, list[tuple[int, str]]]:
-    """Return `{speaker: [(digit, file name), ...]}` of `{digit}_{speaker}_{index}.wav`; raises DataError if one is missing."""
+    """Return `{speaker: [(digit, file name), ...]}` of `{digit}_{speaker}_{index}.wav`; DataError if a speaker lacks."""
     found: dict[str, list[tuple[int, str]]] = {}
     for path in sorted(folder.glob("*.wav")):
         if match := _NAME.fullmatch(path.name):
@@ -70,7 +70,7 @@ def write_tsv(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def write_lists(folder: Path, lists: Path, sizes: dict[str, int], seed: int) -> tuple[Path, dict[str, Path]]:
-    """Write the list of recordings and one list of strings per set; the same seed and recordings give the same lists."""
+    """Write the list of recordings and one list of strings per set, the same for the same seed and recordings."""
     found = recordings(folder)
     rows = [
         {"utt_id": Path(file).stem, "speaker": speaker, "text": WORDS[digit], "path": str((folder / file).resolve())}

@@ -106,7 +106,7 @@ def expand(template: str) -> Iterator[str]:
 
 
 def split_of(sentence: str, seed: int) -> str:
-    """Return the only split that may hold a sentence: about 80 % train, 8 % valid, 12 % test, whatever the set sizes."""
+    """Return the only split that may hold a sentence: about 80 % train, 8 % valid, 12 % test, whatever the sizes."""
     draw = int.from_bytes(hashlib.sha256(f"{seed}:{sentence}".encode()).digest()[:4], "big") / 2**32
     return "train" if draw < 0.8 else "valid" if draw < 0.88 else "test"
 

@@ -30,7 +30,7 @@ class Room:
 
 
 def impulse_response(room: Room, rng: np.random.Generator) -> np.ndarray:
-    """Return a response `(N,)` that starts with the direct sound: a few early echoes, then exponentially decaying noise."""
+    """Return a response `(N,)`: the direct sound, a few early echoes, then exponentially decaying noise."""
     time = np.arange(int(room.t60 * FS)) / FS
     decay = 10.0 ** (-3.0 * time / room.t60)
     tail = rng.standard_normal(len(time)) * decay

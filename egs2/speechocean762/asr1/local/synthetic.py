@@ -21,7 +21,7 @@ SENTENCES = (
 
 
 def make_corpus(directory: Path) -> Path:
-    """Write `WAVE/SPEAKER0001/000010001.WAV` and the tables of train and test, unless they exist; return `directory`."""
+    """Write `WAVE/SPEAKER0001/000100001.WAV`... and the tables of both parts, unless they exist; return `directory`."""
     if directory.exists():
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
