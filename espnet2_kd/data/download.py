@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import http.client
 import lzma
 import os
 import stat
@@ -12,10 +13,12 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from espnet2_kd.data.progress import Progress
 
 CHUNK_BYTES = 1 << 20
 
@@ -68,9 +71,14 @@ def _append(url: str, part: Path, timeout: float) -> None:
     with response, part.open("ab" if response.status == 206 else "wb") as file:
         promised = response.headers.get("Content-Length")
         received = 0
-        while chunk := response.read(CHUNK_BYTES):
-            file.write(chunk)
-            received += len(chunk)
+        # A server that packs the archive while it sends does not know its size; 0 of 0 would be no progress to show.
+        num_chunks = -(-int(promised) // CHUNK_BYTES) if promised else None
+        with Progress(f"download {part.stem} (MiB)", num_chunks) if num_chunks else nullcontext() as progress:
+            while chunk := response.read(CHUNK_BYTES):
+                file.write(chunk)
+                received += len(chunk)
+                if progress is not None:
+                    progress.step(-(-received // CHUNK_BYTES) - progress.done)
         if promised is not None and received != int(promised):
             raise DownloadError(f"{url}: the connection ended after {received} of {promised} bytes")
 
@@ -93,7 +101,7 @@ def download(remote: RemoteFile, directory: Path, timeout: float = 60.0) -> Path
     for url in remote.urls:
         try:
             _append(url, part, timeout)
-        except (OSError, DownloadError) as error:
+        except (OSError, http.client.HTTPException, DownloadError) as error:
             problems.append(f"{url}: {error}")
             continue
         try:

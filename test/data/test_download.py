@@ -36,6 +36,12 @@ class Handler(SimpleHTTPRequestHandler):
             return
         wanted = self.headers.get("Range")
         Handler.requests.append((self.path, wanted))
+        if "chunked" in self.path:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n" % len(body) + body[: len(body) // 2])
+            return
         begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and "no-range" not in self.path else 0
         if begin >= len(body):
             self.send_error(416)
@@ -53,7 +59,7 @@ class Handler(SimpleHTTPRequestHandler):
 def server(tmp_path):
     root = tmp_path / "www"
     root.mkdir()
-    for name in ("corpus.bin", "no-range.bin"):
+    for name in ("corpus.bin", "no-range.bin", "chunked.bin"):
         (root / name).write_bytes(CONTENT)
     Handler.cut_after, Handler.requests = None, []
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=root)) as running:
@@ -84,6 +90,13 @@ def test_interrupted_download_is_continued(server, tmp_path, name):
     Handler.cut_after = None
     assert download(remote(f"{server}/{name}"), tmp_path / "d").read_bytes() == CONTENT
     assert Handler.requests[-1][1] == "bytes=1000000-"
+
+
+def test_cut_off_transfer_of_unknown_length(server, tmp_path):
+    with pytest.raises(DownloadError, match="IncompleteRead"):
+        download(remote(f"{server}/chunked.bin", sha256=None, size=None), tmp_path / "d")
+    assert not (tmp_path / "d" / "corpus.bin").exists()
+    assert download(remote(f"{server}/chunked.bin", f"{server}/corpus.bin"), tmp_path / "d").read_bytes() == CONTENT
 
 
 def test_complete_part_is_accepted(server, tmp_path):
