@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 import torchaudio.functional
 
+from espnet2_kd.asr.framing import encoder_frame_ms, fewest_samples
+
 METHODS = ("auto", "ctc", "transducer")
 
 
@@ -50,6 +52,8 @@ def align(model: torch.nn.Module, speech: torch.Tensor, tokens: Sequence[int], m
         raise ValueError(f"method {method!r} is unknown, choose one of {', '.join(METHODS)}")
     if method == "auto":
         method = "ctc" if has_ctc else "transducer"
+    if len(speech) < fewest_samples(model):
+        raise ValueError("the audio is too short for a single encoder frame")
     device = next(model.parameters()).device
     speech = speech.to(device).unsqueeze(0)
     enc, lens = model.encode(speech, speech.new_full((1,), speech.size(1), dtype=torch.long))
@@ -63,19 +67,6 @@ def align(model: torch.nn.Module, speech: torch.Tensor, tokens: Sequence[int], m
             raise ValueError("the model has no transducer: align with CTC")
         frames, score = transducer_best_path(*_lattice(model, enc, tokens))
     return Alignment(tuple(int(token) for token in tokens), frames, score, encoder_frame_ms(model))
-
-
-def encoder_frame_ms(model: torch.nn.Module) -> float:
-    """Return the time between two encoder frames, from the encoder, else measured on two seconds of silence."""
-    known = getattr(model.encoder, "frame_ms", None)
-    if known is not None:
-        return float(known)
-    rate = model.frontend.fs if hasattr(model.frontend, "fs") else 16000
-    device = next(model.parameters()).device
-    lens = torch.tensor([2 * rate, 4 * rate], device=device)
-    with torch.no_grad():
-        _, frames = model.encode(torch.zeros(2, 4 * rate, device=device), lens)
-    return 2000.0 / float(frames[1] - frames[0])
 
 
 def ctc_best_path(log_probs: torch.Tensor, tokens: Sequence[int], blank: int = 0) -> tuple[tuple[int, ...], float]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from espnet2_kd.asr.decode_config import DecodeConfig
+from espnet2_kd.asr.framing import fewest_samples
 from espnet2_kd.asr.load import load_model, sample_rate
 from espnet2_kd.asr.transducer_search import Hypothesis
 from espnet2_kd.asr.words import Word, group_words
@@ -65,7 +66,7 @@ class Recognizer:
 
         Audio too short for a single frame has none.
         """
-        shortest = self._fewest_samples()
+        shortest = fewest_samples(self.model)
         long_enough = [b for b, samples in enumerate(speech) if len(samples) >= shortest]
         lens = [0] * len(speech)
         if not long_enough:
@@ -84,13 +85,3 @@ class Recognizer:
     def decode(self, speech: Sequence[np.ndarray]) -> list[list[Hypothesis]]:
         """Decode whole utterances ``(N_b,)``; returns the n-best list of each."""
         return self.search.decode(*self.encode(speech))
-
-    def _fewest_samples(self) -> int:
-        """Samples that one encoder frame needs; ESPnet2's models raise on less."""
-        stft = getattr(self.model.frontend, "stft", None)
-        if stft is None:
-            return 1
-        # conv2d subsampling by 4, the default of ESPnet2's encoders, needs 7.
-        features = getattr(getattr(self.model.encoder, "embed", None), "receptive_field", 7)
-        context = stft.n_fft // 2 + 1 if stft.center else stft.n_fft
-        return (features - 1) * stft.hop_length + context

@@ -225,7 +225,8 @@ class BeamSearch:
                 active[i // vocab].extend(i % vocab, score, frame) for score, i in zip(top.tolist(), order.tolist())
             ]
             worst = _nth_largest([hyp.score for hyp in finished.values()], self.beam_size)
-            # Nothing that still has to pay for a blank can enter a full beam whose last member is already better.
+            # What still has to pay for a blank cannot by itself enter a full beam whose last member is already better.
+            # Stopping here drops only the little it could add to other alignments, and saves most of the rounds.
             active = [hyp for hyp in active if hyp.score > worst or hyp.tokens in finished]
             if not active:
                 break

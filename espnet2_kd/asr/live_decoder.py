@@ -1,0 +1,58 @@
+"""Decodes one stream of audio as it arrives."""
+
+import time
+
+import torch
+
+from espnet2_kd.asr.latency import Step
+from espnet2_kd.asr.recognizer import Recognizer
+from espnet2_kd.asr.streaming_encoder import StreamingEncoder
+
+
+class WholeUtterance:
+    """Stands in for a streaming encoder where the model needs all audio: frames come with the final piece."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+        self.pieces: list[torch.Tensor] = []
+
+    def accept(self, samples: torch.Tensor, final: bool = False) -> torch.Tensor:
+        """Take samples ``(1, N)``, return frames ``(1, T, D)``; T is 0 until the final piece."""
+        self.pieces.append(samples[0].cpu())
+        if not final:
+            return samples.new_zeros(1, 0, self.recognizer.model.encoder.output_size())
+        enc, lens = self.recognizer.encode([torch.cat(self.pieces).numpy()])
+        return enc[:, : lens[0]]
+
+
+class LiveDecoder:
+    """One utterance, piece by piece: frames are searched as soon as the encoder completes them.
+
+    Args:
+        recognizer: model and search.
+    """
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+        self.encoder = StreamingEncoder(recognizer.model) if recognizer.streams else WholeUtterance(recognizer)
+        self.state = recognizer.search.start()
+        self.num_samples = 0
+
+    @torch.no_grad()
+    def accept(self, samples: torch.Tensor, final: bool = False) -> Step:
+        """Take the next samples ``(N,)``, N may be 0; ``final`` says that none follow."""
+        search = self.recognizer.search
+        start = time.perf_counter()
+        enc = self.encoder.accept(samples.to(self.recognizer.device).unsqueeze(0), final=final)[0]
+        if enc.size(0):
+            self.state = search.advance(enc, self.state)
+        hypothesis = search.result(self.state)[0]
+        compute_ms = (time.perf_counter() - start) * 1000.0
+        self.num_samples += samples.numel()
+        audio_ms = self.num_samples * 1000.0 / self.recognizer.rate
+        return Step(audio_ms, compute_ms, enc.size(0), hypothesis)
+
+    def run(self, samples: torch.Tensor, piece_size: int) -> list[Step]:
+        """Decode samples ``(N,)`` in pieces of ``piece_size``, the last one final."""
+        pieces = samples.split(piece_size) if samples.numel() else (samples,)
+        return [self.accept(piece, final=i == len(pieces) - 1) for i, piece in enumerate(pieces)]

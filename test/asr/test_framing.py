@@ -1,0 +1,37 @@
+import pytest
+import torch
+from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
+
+from espnet2_kd.asr.framing import encoder_frame_ms, fewest_samples
+
+
+@pytest.fixture(scope="module", params=["chunk_conformer", "conformer"])
+def model(request, tiny_experiment):
+    """Our encoder and one of ESPnet2's, which tells nothing about itself."""
+    from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
+
+    from espnet2_kd.asr.load import load_model
+
+    model, _ = load_model(tiny_experiment(f"asr_framing_{request.param}"), "valid.loss_transducer.ave.pth")
+    if request.param == "conformer":
+        model.encoder = ConformerEncoder(80, output_size=16, attention_heads=2, linear_units=16, num_blocks=1).eval()
+    return model
+
+
+def test_frame_time_and_fewest_samples_are_what_the_model_does(model):
+    assert encoder_frame_ms(model) == 40.0
+    num = fewest_samples(model)
+    assert num == 6 * 160 + 512
+    with torch.no_grad():
+        frames, lens = model.encode(torch.randn(1, num), torch.tensor([num]))
+        assert frames.size(1) == int(lens[0]) == 1
+        with pytest.raises(TooShortUttError):
+            model.encode(torch.randn(1, num - 1), torch.tensor([num - 1]))
+
+
+def test_centred_windows_need_half_of_the_last_one(model):
+    model.frontend.stft.center = True
+    num = fewest_samples(model)
+    with torch.no_grad():
+        assert model.encode(torch.randn(1, num), torch.tensor([num]))[0].size(1) == 1
+    model.frontend.stft.center = False
