@@ -95,7 +95,7 @@ def probe_batch(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, A
 
 
 def _dumped_probe(model: torch.nn.Module, args: argparse.Namespace, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-    from espnet2_kd.data.ark import read_first
+    from espnet2_kd.data.kaldi_ark import first_matrix
 
     was_training = model.training
     model.eval()
@@ -107,7 +107,7 @@ def _dumped_probe(model: torch.nn.Module, args: argparse.Namespace, batch: dict[
     for name in args.teacher_conf.get("taps", {}).values():
         if name not in paths:
             raise ConfigError(f"teacher dumped: no {name!r} among --train_data_path_and_name_and_type")
-        width = read_first(paths[name])[1].shape[-1]
+        width = first_matrix(paths[name])[1].shape[-1]
         features[name] = torch.zeros(2, int(lens.max()), width)
         features[f"{name}_lengths"] = lens
     return features

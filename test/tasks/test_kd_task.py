@@ -1,0 +1,247 @@
+"""`with_kd` on ESPnet2's own task: names, resume, stock inference, dumped teachers."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import espnet2_kd.register  # noqa: F401, I001
+from espnet2.tasks.asr import ASRTask
+from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.tasks.asr import KDASRTask
+from espnet2_kd.tasks.checkpoint import strip_averaged
+
+TOKENS = ["<blank>", "<unk>", "a", "b", "c", "<sos/eos>"]
+
+
+def config(size: int, **options) -> dict:
+    return {
+        "frontend_conf": {"n_fft": 256, "hop_length": 160, "n_mels": 20, "center": False, "frontend_conf": None},
+        "normalize": None,
+        "encoder": "chunk_conformer",
+        "encoder_conf": {
+            "output_size": size,
+            "attention_heads": 2,
+            "linear_units": 32,
+            "num_blocks": 2,
+            "cnn_module_kernel": 3,
+            **options.pop("encoder_conf", {}),
+        },
+        "decoder": "transducer",
+        "decoder_conf": {"hidden_size": 16},
+        "joint_net_conf": {"joint_space_size": 16},
+        "model_conf": {"ctc_weight": 0.3, "report_cer": False, "report_wer": False},
+        "token_type": "char",
+        **options,
+    }
+
+
+def parse(task, directory: Path, conf: dict, *extra: str) -> argparse.Namespace:
+    directory.mkdir(exist_ok=True, parents=True)
+    (directory / "tokens.txt").write_text("\n".join(TOKENS) + "\n")
+    (directory / "conf.yaml").write_text(yaml.safe_dump({**conf, "token_list": str(directory / "tokens.txt")}))
+    return task.get_parser().parse_args(
+        ["--config", str(directory / "conf.yaml"), "--output_dir", str(directory), *extra]
+    )
+
+
+def save(directory: Path, args: argparse.Namespace, model: torch.nn.Module, name: str = "valid.loss.ave.pth") -> None:
+    (directory / "config.yaml").write_text(yaml.safe_dump(vars(args)))
+    torch.save(model.state_dict(), directory / name)
+
+
+def batch() -> dict:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "speech": torch.randn(2, 8000, generator=generator),
+        "speech_lengths": torch.tensor([8000, 6000]),
+        "text": torch.tensor([[2, 3, 4], [3, 2, -1]]),
+        "text_lengths": torch.tensor([3, 2]),
+    }
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("recipe") / "exp" / "teacher"
+    torch.manual_seed(0)
+    args = parse(ASRTask, directory, config(16))
+    save(directory, args, ASRTask.build_model(args))
+    return directory
+
+
+TERMS = [
+    {
+        "name": "l2",
+        "student": "encoder.encoders.1",
+        "head": {"nonstreaming": {"num_heads": 2, "mask": "hole", "shift": 2}},
+        "losses": {
+            "distance": {"weight": 0.01},
+            "relation": {"weight": 0.0005, "num_heads": 2},
+            "future": {"weight": 0.005, "shift": 2},
+        },
+    },
+    {"name": "token", "student": "joint_network", "loss": "output_kl", "weight": 0.1},
+    {"name": "ctc", "student": "ctc.ctc_lo", "loss": {"output_kl": {"temperature": 2.0}}, "weight": 0.1},
+    {"name": "qkv", "student": "encoder.encoders.0", "loss": {"relation": {"num_heads": 2}}, "weight": 0.1},
+]
+STREAMING = {"chunk_ms": 160, "left_ms": 320}
+
+
+def student_args(directory: Path, teacher: Path, *extra: str, terms=TERMS, **options) -> argparse.Namespace:
+    conf = config(8, encoder_conf=dict(STREAMING), teacher="espnet", kd_terms=terms, **options)
+    conf["teacher_conf"] = {"exp": str(teacher), "checkpoint": "valid.loss.ave.pth"}
+    return parse(KDASRTask, directory, conf, *extra)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory, teacher):
+    directory = tmp_path_factory.mktemp("recipe") / "exp" / "student"
+    torch.manual_seed(1)
+    args = student_args(directory, teacher)
+    return directory, args, KDASRTask.build_model(args)
+
+
+def test_every_term_is_logged_and_learns(student):
+    _, _, model = student
+    model.train()
+    loss, stats, weight = model(**batch())
+    loss.backward()
+    names = {"l2_distance", "l2_relation", "l2_future", "token", "ctc", "qkv"}
+    assert {key.removeprefix("loss_kd_") for key in stats if key.startswith("loss_kd_")} == names
+    weighted = sum(stats[f"weight_kd_{n}"] * stats[f"loss_kd_{n}"] for n in names)
+    torch.testing.assert_close(stats["loss"], stats["loss_task"] + weighted)
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_stock_programs_load_the_student(student, tmp_path):
+    _, args, model = student
+    plain_args = parse(ASRTask, tmp_path / "plain", config(8, encoder_conf=dict(STREAMING)))
+    plain = ASRTask.build_model(plain_args)
+    stripped = {k for k in model.state_dict() if not k.startswith("kd.")}
+    assert stripped == set(plain.state_dict())
+    directory = tmp_path / "exp"
+    directory.mkdir()
+    save(directory, args, model)
+    assert [p.name for p in strip_averaged(directory)] == ["valid.loss.ave.pth"]
+    assert strip_averaged(directory) == []
+    state = torch.load(directory / "valid.loss.ave.pth", weights_only=True)
+    assert set(state) == stripped
+    stock, _ = ASRTask.build_model_from_file(directory / "config.yaml", directory / "valid.loss.ave.pth", "cpu")
+    assert type(stock).__name__ == "ESPnetASRModel"
+    model.eval()
+    stock.eval()
+    data = batch()
+    expected = model.encode(data["speech"], data["speech_lengths"])[0]
+    assert torch.equal(stock.encode(data["speech"], data["speech_lengths"])[0], expected)
+
+
+def test_stock_inference_decodes_the_student(student, tmp_path):
+    from espnet2.bin.asr_inference import Speech2Text
+
+    _, args, model = student
+    save(tmp_path, args, model)
+    strip_averaged(tmp_path)
+    speech2text = Speech2Text(
+        asr_train_config=str(tmp_path / "config.yaml"),
+        asr_model_file=str(tmp_path / "valid.loss.ave.pth"),
+        token_type="char",
+        beam_size=1,
+    )
+    text = speech2text(np.random.default_rng(0).standard_normal(8000).astype(np.float32))[0][0]
+    assert isinstance(text, str)
+
+
+def test_without_terms_it_is_the_stock_model(tmp_path):
+    torch.manual_seed(2)
+    distillable = KDASRTask.build_model(parse(KDASRTask, tmp_path / "a", config(8)))
+    torch.manual_seed(2)
+    stock = ASRTask.build_model(parse(ASRTask, tmp_path / "b", config(8)))
+    assert type(distillable) is type(stock)
+    distillable.eval()
+    stock.eval()
+    assert torch.equal(distillable(**batch())[0], stock(**batch())[0])
+
+
+def test_statistics_are_collected_without_a_teacher(tmp_path, teacher):
+    args = student_args(tmp_path, teacher, "--collect_stats", "true")
+    assert "kd" not in dict(KDASRTask.build_model(args).named_children())
+
+
+def test_the_teacher_hears_clean_audio_or_the_students(student, teacher, tmp_path):
+    mask = {"apply_time_warp": False, "time_mask_width_range": [5, 10], "num_time_mask": 2}
+    heard = {}
+    for kind in ("clean", "same"):
+        args = student_args(tmp_path / kind, teacher, terms=TERMS[1:2], specaug="specaug", specaug_conf=mask)
+        args.teacher_conf["input"] = kind
+        model = KDASRTask.build_model(args).train()
+        source = model.__dict__["teacher"].model
+        source.encoder.register_forward_pre_hook(lambda m, a, kind=kind: heard.__setitem__(kind, a[0]))
+        seen = {}
+        # Cloned: SpecAugment masks in place.
+        model.specaug.register_forward_pre_hook(lambda m, a, seen=seen: seen.update(clean=a[0].clone()))
+        model.specaug.register_forward_hook(lambda m, a, o, seen=seen: seen.update(masked=o[0].clone()))
+        model(**batch())
+        # No normalisation in these models: what specaug gives is what the encoder hears.
+        torch.testing.assert_close(heard[kind], seen["masked" if kind == "same" else "clean"])
+    assert not torch.equal(seen["masked"], seen["clean"])
+
+
+def test_dumped_features_replace_the_teacher(teacher, tmp_path):
+    import kaldiio
+
+    model = ASRTask.build_model_from_file(teacher / "config.yaml", teacher / "valid.loss.ave.pth", "cpu")[0].eval()
+    data = batch()
+    captured = {}
+    model.encoder.encoders[1].register_forward_hook(lambda m, a, o: captured.__setitem__("x", o[0]))
+    with torch.no_grad():
+        lens = model.encode(data["speech"], data["speech_lengths"])[1]
+    features = captured["x"]
+    kaldiio.save_ark(str(tmp_path / "t.ark"), {"u": features[0].numpy()}, scp=str(tmp_path / "t.scp"))
+    term = {"name": "l2", "student": "encoder.encoders.1", "head": "projection", "loss": "mse", "weight": 1.0}
+    live = KDASRTask.build_model(student_args(tmp_path / "live", teacher, terms=[term]))
+    conf = config(8, encoder_conf=dict(STREAMING), teacher="dumped", kd_terms=[term])
+    conf["teacher_conf"] = {"taps": {"encoder.encoders.1": "teacher_1"}}
+    args = parse(
+        KDASRTask,
+        tmp_path / "dumped",
+        conf,
+        "--train_data_path_and_name_and_type",
+        f"{tmp_path / 't.scp'},teacher_1,kaldi_ark",
+    )
+    dumped = KDASRTask.build_model(args)
+    dumped.load_state_dict(live.state_dict())
+    dumped.eval()
+    live.eval()
+    value = dumped(**data, teacher_1=features, teacher_1_lengths=lens)[1]["loss_kd_l2"]
+    torch.testing.assert_close(value, live(**data)[1]["loss_kd_l2"])
+    with pytest.raises(ConfigError, match="teacher_1"):
+        dumped(**data)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"teacher": None, "teacher_conf": {}}, "no teacher"),
+        ({"kd_terms": []}, "no kd_terms"),
+        ({"teacher": "espnat"}, "did you mean espnet"),
+        ({"teacher_conf": {"expp": "x"}}, "did you mean exp"),
+        ({"autocast": "int8"}, "bfloat16"),
+    ],
+)
+def test_contradicting_options_are_refused(teacher, tmp_path, change, words):
+    args = student_args(tmp_path, teacher)
+    for key, value in change.items():
+        setattr(args, key, value)
+    with pytest.raises(ConfigError, match=words):
+        KDASRTask.build_model(args)
+
+
+def test_another_subsampling_is_refused(teacher, tmp_path):
+    conf_terms = TERMS[:1]
+    args = student_args(tmp_path, teacher, terms=conf_terms)
+    args.encoder_conf = {**args.encoder_conf, "input_layer": "conv2d2"}
+    with pytest.raises(ConfigError, match="same frame rate"):
+        KDASRTask.build_model(args)
