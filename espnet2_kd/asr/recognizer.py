@@ -1,6 +1,6 @@
 """A trained transducer, its tokens and a search: audio in, words out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from espnet2_kd.asr.framing import fewest_samples
 from espnet2_kd.asr.load import load_model, sample_rate
 from espnet2_kd.asr.transducer_search import Hypothesis
 from espnet2_kd.asr.words import Word, group_words
+from espnet2_kd.data.tokenizer import HuggingFaceTokenizer
 
 
 class Recognizer:
@@ -21,22 +22,34 @@ class Recognizer:
         token_type: how tokens make words; see ``group_words``.
         rate: sampling rate in Hz.
         config: search and chunk settings.
+        tokens2text: how a Hugging Face tokenizer joins its tokens; see ``group_words``.
 
     Raises:
         ConfigError: the settings do not fit the model.
     """
 
-    def __init__(self, model: torch.nn.Module, token_type: str, rate: int, config: DecodeConfig) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        token_type: str,
+        rate: int,
+        config: DecodeConfig,
+        tokens2text: Callable[[Sequence[str]], str] | None = None,
+    ) -> None:
         self.model = model
         self.token_type = token_type
         self.rate = rate
+        self.tokens2text = tokens2text
         self.search = config.apply(model)
 
     @classmethod
     def load(cls, exp: str | Path, model_file: str | Path, config: DecodeConfig, device: str = "cpu") -> "Recognizer":
-        """Load an experiment; raises ``ExperimentError`` and ``ConfigError``."""
+        """Load an experiment; raises ``ExperimentError``, ``ConfigError`` and ``DataError``."""
         model, args = load_model(exp, model_file, device)
-        return cls(model, args.token_type, sample_rate(args), config)
+        tokens2text = None
+        if args.token_type == "hugging_face":
+            tokens2text = HuggingFaceTokenizer(args.bpemodel).tokens2text
+        return cls(model, args.token_type, sample_rate(args), config, tokens2text)
 
     @property
     def device(self) -> torch.device:
@@ -54,7 +67,7 @@ class Recognizer:
 
     def words(self, hypothesis: Hypothesis) -> list[Word]:
         """Return the words of a hypothesis."""
-        return group_words(self.tokens(hypothesis), self.token_type)
+        return group_words(self.tokens(hypothesis), self.token_type, self.tokens2text)
 
     def text(self, hypothesis: Hypothesis) -> str:
         """Return the words of a hypothesis with single spaces between them."""

@@ -46,5 +46,5 @@ class WordAligner:
         """
         tokens = self.tokenizer.text2tokens(self.cleaner(text))
         alignment = align(self.model, torch.from_numpy(samples), self.converter.tokens2ids(tokens))
-        words = group_words(tokens, self.token_type)
+        words = group_words(tokens, self.token_type, self.tokenizer.tokens2text)
         return [word.text for word in words], [alignment.end_ms(word.last_token) for word in words]

@@ -1,6 +1,6 @@
 """From tokens to words, keeping track of which token ends which word."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 WORD_START = "\u2581"
@@ -14,39 +14,41 @@ class Word:
     last_token: int
 
 
-def group_words(tokens: Sequence[str], token_type: str) -> list[Word]:
+def group_words(
+    tokens: Sequence[str], token_type: str, tokens2text: Callable[[Sequence[str]], str] | None = None
+) -> list[Word]:
     """Join tokens into words.
 
     Args:
         tokens: token strings, without blank and start/end symbols.
-        token_type: ``bpe`` (sentencepiece), ``char`` (``<space>`` between words), ``word``, or ``hugging_face``
-            (word pieces with ``##``, or sentencepiece's word start).
+        token_type: ``bpe`` (sentencepiece), ``char`` (``<space>`` between words), ``word``, or ``hugging_face``.
+        tokens2text: the tokenizer's own way of joining; only ``hugging_face`` needs it, and has no rule but that.
 
     Raises:
-        ValueError: unknown token type.
+        ValueError: unknown token type, or no ``tokens2text`` where it is needed.
     """
     if token_type == "word":
         return [Word(token, i) for i, token in enumerate(tokens)]
     if token_type == "char":
-        pieces = [" " if token == "<space>" else token for token in tokens]
-    elif token_type == "bpe":
-        pieces = [token.replace(WORD_START, " ") for token in tokens]
-    elif token_type == "hugging_face":
-        pieces = [_word_piece(token) for token in tokens]
-    else:
-        raise ValueError(f"token_type {token_type!r} is unknown, choose bpe, char, word or hugging_face")
-    return _split(pieces)
+        return _split([" " if token == "<space>" else token for token in tokens])
+    if token_type == "bpe":
+        return _split([token.replace(WORD_START, " ") for token in tokens])
+    if token_type == "hugging_face" and tokens2text is not None:
+        return _grow(tokens, tokens2text)
+    raise ValueError(f"token_type {token_type!r}: choose bpe, char, word, or hugging_face with its tokenizer")
 
 
-def text_of(tokens: Sequence[str], token_type: str) -> str:
-    """Return the words of ``tokens`` with single spaces between them; raises as ``group_words``."""
-    return " ".join(word.text for word in group_words(tokens, token_type))
-
-
-def _word_piece(token: str) -> str:
-    if token.startswith("##"):
-        return token[2:]
-    return token.replace(WORD_START, " ") if WORD_START in token else f" {token}"
+def _grow(tokens: Sequence[str], tokens2text: Callable[[Sequence[str]], str]) -> list[Word]:
+    """Find where each word is complete by joining ever more tokens, because later tokens can change earlier words."""
+    words = tokens2text(tokens).split()
+    ends = [len(tokens) - 1] * len(words)
+    complete = len(words)
+    for last in reversed(range(len(tokens))):
+        so_far = tokens2text(tokens[: last + 1]).split()
+        equal = [a == b for a, b in zip(so_far, words)] + [False]
+        complete = min(complete, equal.index(False))
+        ends[:complete] = [last] * complete
+    return [Word(word, end) for word, end in zip(words, ends)]
 
 
 def _split(pieces: Sequence[str]) -> list[Word]:
