@@ -5,4 +5,8 @@ set -euo pipefail
 if [[ "${1:-}" == --per-utt ]]; then
     shift
 fi
-exec "${PYTHON:-python3}" -m espnet2_kd.bin.data_dir split "$@"
+if (($# != 2)); then
+    echo "Usage: ${0} [--per-utt] <data-dir> <num>" >&2
+    exit 1
+fi
+exec "${PYTHON:-python3}" -m espnet2_kd.bin.data_dir split --num "$2" "$1"

@@ -14,9 +14,9 @@ def get_parser() -> argparse.ArgumentParser:
         description="CTC cannot align more labels than frames, and trains on such utterances without a word.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--data_dir", required=True, help="as dump/raw/train")
+    parser.add_argument("--data_dir", required=True, help="Kaldi data directory, as dump/raw/train")
     parser.add_argument("--token_dir", required=True, help="as data/token_list/bpe_unigram100")
-    parser.add_argument("--frame_ms", type=float, required=True, help="distance of encoder frames in ms")
+    parser.add_argument("--frame_ms", type=float, default=40.0, help="distance of encoder frames in ms")
     parser.add_argument("--drop", action="store_true", help="remove them from the directory instead of failing")
     return parser
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from espnet2_kd.bin.command import end, true_or_false
+from espnet2_kd.bin.command import end, rate, true_or_false
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -55,16 +55,17 @@ def get_parser() -> argparse.ArgumentParser:
     how.add_argument("--spk_list", "--spk-list", metavar="FILE")
     sub.add_argument("--seed", type=int, default=0, help="with --random")
 
-    sub = verb("split", "cut into NUM runs of utterances at SOURCE/split<NUM>utt/<n>")
+    sub = verb("split", "cut into runs of utterances at SOURCE/split<num>utt/<n>")
     sub.add_argument("source")
-    sub.add_argument("num", type=int)
     sub.add_argument("target", nargs="?", help="folder to write instead")
+    sub.add_argument("--num", type=int, required=True, help="number of parts")
 
     sub = verb("filter", "drop utterances that are too short, too long or without words")
     sub.add_argument("source")
     sub.add_argument("target")
     sub.add_argument("--min_wav_duration", type=float, default=0.1, help="seconds")
     sub.add_argument("--max_wav_duration", type=float, default=20.0, help="seconds")
+    sub.add_argument("--fs", type=rate, help="sampling rate, for a directory with utt2num_samples but no utt2dur")
     flag(sub, "keep_empty_text", "keep utterances without words")
 
     sub = verb("spk2utt", "write spk2utt from utt2spk")
@@ -136,7 +137,7 @@ def _filter(args: argparse.Namespace) -> None:
     from espnet2_kd.data.length_filter import describe_dropped, filter_data_dir
 
     dropped = filter_data_dir(
-        args.source, args.target, args.min_wav_duration, args.max_wav_duration, args.keep_empty_text
+        args.source, args.target, args.min_wav_duration, args.max_wav_duration, args.keep_empty_text, args.fs
     )
     print(f"{args.target}: dropped {sum(map(len, dropped.values()))} of {args.source}")
     for line in describe_dropped(dropped):

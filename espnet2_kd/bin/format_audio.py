@@ -18,7 +18,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("target", help="directory to write, as dump/raw/org/train")
     parser.add_argument("--fs", type=rate, default="16k", help="sampling rate to write")
     parser.add_argument(
-        "--audio_format", choices=("flac", "wav", "flac.ark", "wav.ark"), default="flac", help="file type to write"
+        "--audio_format",
+        choices=("flac", "wav", "ark", "flac.ark", "wav.ark"),
+        default="flac",
+        help="file type (ark: flac.ark)",
     )
     parser.add_argument("--nj", type=int, default=1, help="number of processes")
     parser.add_argument(
@@ -44,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         options = FormatOptions(
             fs=args.fs,
-            audio_format=args.audio_format,
+            audio_format="flac.ark" if args.audio_format == "ark" else args.audio_format,
             speed_perturb_factors=tuple(args.speed_perturb_factors.split()),
             ref_channel=args.ref_channel,
             allow_pipes=args.allow_pipes,

@@ -63,7 +63,8 @@ def _from_file(path: str, start: float, end: float) -> tuple[np.ndarray, int]:
     if not Path(path).is_file():
         raise AudioFault(f"file not found: {path}", f"correct the path (relative paths start at {Path.cwd()})")
     try:
-        short = truncation(path)
+        with open(path, "rb") as stream:
+            short = truncation(stream)
         if short:
             raise AudioFault(f"truncated: {short}: {path}", "copy or record the file again")
         with soundfile.SoundFile(path) as sound:
@@ -108,8 +109,10 @@ def _from_ark(path: str, offset: int) -> tuple[np.ndarray, int]:
         return read_ark_audio(path, offset)
     except FileNotFoundError as error:
         raise AudioFault(f"file not found: {path}", "correct the path") from error
-    except (ValueError, TypeError, AssertionError, soundfile.LibsndfileError, OSError) as error:
-        raise AudioFault(f"no readable sound at byte {offset} ({error}): {path}", "make the archive again") from error
+    except (ValueError, soundfile.LibsndfileError, OSError) as error:
+        raise AudioFault(
+            f"no readable sound at byte {offset} ({str(error).strip()}): {path}", "make the archive again"
+        ) from error
 
 
 def _from_command(entry: str, allow_pipes: bool) -> tuple[np.ndarray, int]:
@@ -121,6 +124,9 @@ def _from_command(entry: str, allow_pipes: bool) -> tuple[np.ndarray, int]:
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise AudioFault(f"command ended with status {done.returncode} ({' '.join(last)}): {command}", "run it by hand")
+    short = truncation(io.BytesIO(done.stdout))
+    if short:
+        raise AudioFault(f"command gave truncated audio ({short}): {command}", "run it by hand")
     try:
         return soundfile.read(io.BytesIO(done.stdout), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:

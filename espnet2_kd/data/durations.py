@@ -7,10 +7,12 @@ from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.problems import DataError, Problem
 
 
-def durations(data: DataDir) -> dict[str, float]:
-    """Give `{utterance: seconds}` from utt2dur, else from segments, else from the headers of the audio files."""
+def durations(data: DataDir, fs: int | None = None) -> dict[str, float]:
+    """Give `{utterance: seconds}` from utt2dur, utt2num_samples (if `fs` is known), segments, or the audio headers."""
     if "utt2dur" in data.tables:
         return {utt: float(value) for utt, value in data.tables["utt2dur"].items()}
+    if fs is not None and "utt2num_samples" in data.tables:
+        return {utt: int(value) / fs for utt, value in data.tables["utt2num_samples"].items()}
     seconds: dict[str, float] = {}
     recordings: dict[str, float] = {}
     problems = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -18,7 +20,7 @@ from espnet2_kd.data.sound_files import FORMATS, sizes, write_sounds
 from espnet2_kd.data.table import replacing
 
 # Change it when the same input would give other bytes, so that old parts are made again.
-_VERSION = 1
+_VERSION = 2
 PART_SIZE = 50
 _FACTOR = re.compile(r"^\d+(\.\d+)?$")
 
@@ -68,6 +70,7 @@ def format_audio(
     if len(problems) > skip_bad_audio:
         (target / "wav.scp").unlink(missing_ok=True)
         raise DataError(problems)
+    _log_resampling(target, options.fs, results)
     num_samples = {utt: num for result in results for utt, num in result["num_samples"].items()}
     if not num_samples:
         raise one_problem(target, "no utterance left", "repair the audio, or lower --skip_bad_audio")
@@ -115,7 +118,7 @@ def _make_parts(data: DataDir, folder: Path, options: FormatOptions) -> list[Par
 
 def _format_part(payload: dict) -> dict:
     options, folder, name = payload["options"], Path(payload["folder"]), payload["name"]
-    sounds, bad = {}, []
+    sounds, bad, rates = {}, [], Counter()
     for job in payload["jobs"]:
         try:
             samples, rate = read_audio(
@@ -124,14 +127,25 @@ def _format_part(payload: dict) -> dict:
         except AudioFault as fault:
             bad.append({"recording": job["recording"], "utt": job["utt"], "what": fault.what, "remedy": fault.remedy})
             continue
+        rates[rate] += 1
         sounds[job["utt"]] = to_pcm16(resample(samples, rate, options["fs"], job["speed"]))
     entries = write_sounds(folder, name, sounds, options["fs"], options["audio_format"])
     return {
         "entries": entries,
         "num_samples": {utt: len(samples) for utt, samples in sounds.items()},
         "bad": bad,
+        "rates": rates,
         "files": sizes(folder, entries),
     }
+
+
+def _log_resampling(target: Path, fs: int, results: Sequence[dict]) -> None:
+    rates: Counter[int] = Counter()
+    for result in results:
+        rates.update({int(rate): num for rate, num in result["rates"].items()})
+    for rate, num in sorted(rates.items()):
+        if rate != fs:
+            logging.getLogger(__name__).info("%s: %d utterances resampled from %d to %d Hz", target, num, rate, fs)
 
 
 def _bad_recordings(data: DataDir, bad: Sequence[dict]) -> list[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from os import PathLike
+from typing import BinaryIO
 
 # Written by programs that could not seek back: "as long as it gets".
 _OPEN_END = {0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFF000}
@@ -12,22 +12,20 @@ _OGG_END_OF_STREAM = 4
 _OGG_MAX_PAGE = 65536
 
 
-def truncation(path: str | PathLike) -> str | None:
-    """Say how the file falls short of what its header promises, or return None."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as stream:
-        magic = stream.read(12)
-        if magic[:4] in (b"RIFF", b"RIFX") and magic[8:] == b"WAVE":
-            return _riff(stream, size, "<" if magic[:4] == b"RIFF" else ">")
-        if magic[:4] == b"FORM" and magic[8:11] == b"AIF":
-            promised = struct.unpack(">I", magic[4:8])[0] + 8
-            return f"header promises {promised} bytes, {size} are there" if promised > size else None
-        if magic[:4] == b"OggS":
-            return _ogg(stream, size)
-    return None
+def truncation(stream: BinaryIO) -> str | None:
+    """Say how a whole audio file, open for reading, falls short of what its header promises, or return None."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    magic = stream.read(12)
+    if magic[:4] in (b"RIFF", b"RIFX") and magic[8:] == b"WAVE":
+        return _riff(stream, size, "<" if magic[:4] == b"RIFF" else ">")
+    if magic[:4] == b"FORM" and magic[8:11] == b"AIF":
+        promised = struct.unpack(">I", magic[4:8])[0] + 8
+        return f"header promises {promised} bytes, {size} are there" if promised > size else None
+    return _ogg(stream, size) if magic[:4] == b"OggS" else None
 
 
-def _riff(stream, size: int, order: str) -> str | None:
+def _riff(stream: BinaryIO, size: int, order: str) -> str | None:
     while True:
         header = stream.read(8)
         if len(header) < 8:
@@ -41,7 +39,7 @@ def _riff(stream, size: int, order: str) -> str | None:
         stream.seek(length + length % 2, 1)
 
 
-def _ogg(stream, size: int) -> str | None:
+def _ogg(stream: BinaryIO, size: int) -> str | None:
     stream.seek(max(0, size - 2 * _OGG_MAX_PAGE))
     tail = stream.read()
     page = tail.rfind(b"OggS")

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from os import PathLike
 
 import kaldiio
 import numpy as np
+import soundfile
+
+from espnet2_kd.data.integrity import truncation
 
 
 def read_ark_audio(path: str | PathLike, offset: int) -> tuple[np.ndarray, int]:
-    """Read the sound at byte `offset` of an archive as float32 `(T,)` or `(T, C)` in [-1, 1], and its rate.
+    """Read the sound at byte `offset` of an archive as float32 `(T, C)` in [-1, 1], and its rate.
 
-    Raises ValueError or TypeError for anything that is not sound. Pickles, which kaldiio would run, are refused, and the
-    archive is opened here, so that its name is never taken for a command.
+    Knows `AUDIO` entries of kaldiio and the plain WAV entries of Kaldi's wav-copy. It reads them without kaldiio, which
+    would run a pickle or a command, and takes a cut-off WAV for a short one. Raises ValueError.
     """
     with open(path, "rb") as stream:
         stream.seek(offset)
-        if stream.read(3) == b"PKL":
-            raise ValueError("the archive holds a pickle, not sound")
-        stream.seek(offset)
-        sound = kaldiio.matio.read_kaldi(stream)
-    if not isinstance(sound, tuple):
-        raise TypeError("the archive holds a matrix, not sound")
-    rate, array = sound
-    if np.issubdtype(array.dtype, np.integer):
-        array = array / -float(np.iinfo(array.dtype).min)
-    return np.asarray(array, dtype=np.float32), int(rate)
+        head = stream.read(8)
+        if head[:5] == b"AUDIO" and len(head) > 5:
+            stream.seek(offset + 6)
+            length = int.from_bytes(stream.read(head[5]), "little")
+        elif head[:4] == b"RIFF" and len(head) == 8:
+            stream.seek(offset)
+            length = 8 + int.from_bytes(head[4:], "little")
+        else:
+            raise ValueError("there is no sound")
+        sound = stream.read(length)
+    if len(sound) < length:
+        raise ValueError(f"truncated: {length} bytes promised, {len(sound)} are there")
+    short = truncation(io.BytesIO(sound))
+    if short:
+        raise ValueError(f"truncated: {short}")
+    return soundfile.read(io.BytesIO(sound), dtype="float32", always_2d=True)
 
 
 def write_ark_audio(

@@ -18,13 +18,14 @@ def filter_data_dir(
     min_wav_duration: float = 0.1,
     max_wav_duration: float = 20.0,
     keep_empty_text: bool = False,
+    fs: int | None = None,
 ) -> dict[str, list[str]]:
     """Write `source` to `target` without utterances outside the bounds (seconds) or without words.
 
     Gives `{reason: utterances}`, also written to `target/dropped.tsv`. Raises DataError when nothing is left.
     """
     data = DataDir.read(source, need_text=False, allow_empty_text=True, allow_pipes=True)
-    seconds = durations(data)
+    seconds = durations(data, fs)
     text = data.tables.get("text", {})
     dropped: dict[str, list[str]] = {}
     for utt in data.utts:

@@ -16,6 +16,7 @@ class Progress:
         self.done = 0
         self._bar = self.stream.isatty()
         self._start = self._shown = time.monotonic()
+        self._shown_count = -1
 
     def __enter__(self):
         return self
@@ -29,11 +30,13 @@ class Progress:
             self._show(now)
 
     def __exit__(self, *error: object) -> None:
-        self._show(time.monotonic())
+        if self._bar or self._shown_count != self.done:
+            self._show(time.monotonic())
         if self._bar:
             self.stream.write("\n")
 
     def _show(self, now: float) -> None:
+        self._shown_count = self.done
         text = f"{self.label}: {self.done}/{self.total}, {now - self._start:.0f} s"
         if self._bar:
             filled = 30 * self.done // max(self.total, 1)

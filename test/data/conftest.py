@@ -7,22 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
-
-
-def tone(seconds: float, fs: int, hz: float = 440.0) -> np.ndarray:
-    """A float64 sine `(T,)` of amplitude 0.5."""
-    return 0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * fs)) / fs)
-
-
-@pytest.fixture
-def shared() -> Path:
-    return SHARED.resolve()
-
 
 @pytest.fixture
 def make_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Make data directory `data/<name>` of utterances `spk<i>-u<j>`, each a tone, in the working directory."""
+    """Make data directory `data/<name>` of utterances `spk<i>-u<j>`, each a tone of 440 Hz, in the working directory."""
     monkeypatch.chdir(tmp_path)
 
     def make(name: str = "train", utts: int = 4, fs: int = 16000, seconds: float = 0.5) -> Path:
@@ -34,8 +22,9 @@ def make_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         ids.sort()
         rng = np.random.default_rng(len(name))
         for utt in ids:
-            noise = 0.01 * rng.standard_normal(round(seconds * fs))
-            soundfile.write(audio / f"{utt}.wav", tone(seconds, fs) + noise, fs, subtype="PCM_16")
+            num = round(seconds * fs)
+            tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(num) / fs)
+            soundfile.write(audio / f"{utt}.wav", tone + 0.01 * rng.standard_normal(num), fs, subtype="PCM_16")
         (folder / "wav.scp").write_text("".join(f"{utt} {audio}/{utt}.wav\n" for utt in ids))
         (folder / "text").write_text("".join(f"{utt} turn on lamp {int(utt[-3:])}\n" for utt in ids))
         (folder / "utt2spk").write_text("".join(f"{utt} {utt[:4]}\n" for utt in ids))

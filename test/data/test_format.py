@@ -13,16 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import tone
 
 from espnet2_kd.bin.format_audio import main
+from espnet2_kd.data.audio import AudioFault, read_audio
 from espnet2_kd.data.check import check_data_dir
 from espnet2_kd.data.format import FormatOptions, format_audio
+from espnet2_kd.data.integrity import truncation
 from espnet2_kd.data.problems import DataError
 from espnet2_kd.data.resample import resample, to_pcm16
 
 ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT / "../shared/data"
 TARGET = Path("dump/raw/train")
+
+
+def tone(seconds: float, fs: int, hz: float = 440.0) -> np.ndarray:
+    """A float64 sine `(T,)` of amplitude 0.5."""
+    return 0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * fs)) / fs)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -95,8 +102,10 @@ def test_pcm16_rounds_and_clips_instead_of_wrapping():
     assert to_pcm16(samples).tolist() == [0, 32767, -32768, 32767, -32768, 1, 0, -1]
 
 
-def test_another_rate_is_resampled(make_dir):
+def test_another_rate_is_resampled_and_reported(make_dir, caplog):
+    caplog.set_level("INFO")
     format_audio(make_dir(fs=8000), TARGET, FormatOptions())
+    assert "dump/raw/train: 4 utterances resampled from 8000 to 16000 Hz" in caplog.text
     for path in table("wav.scp").values():
         ours, fs = soundfile.read(path)
         assert fs == 16000 and len(ours) == 8000
@@ -252,9 +261,58 @@ def test_pickle_in_an_archive_is_not_run(make_dir):
     folder = make_dir(utts=1)
     Path("evil.ark").write_bytes(b"spk0-u000 PKL" + pickle.dumps(Touch()))
     (folder / "wav.scp").write_text("spk0-u000 evil.ark:10\n")
-    with pytest.raises(DataError, match="the archive holds a pickle, not sound"):
+    with pytest.raises(DataError, match=r"no readable sound at byte 10 \(there is no sound\): evil.ark"):
         format_audio(folder, TARGET, FormatOptions())
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["flac", "wav", "kaldi_wav"])
+def test_archive_cut_anywhere_is_noticed(make_dir, kind):
+    import kaldiio
+
+    folder = make_dir(utts=1)
+    samples = np.random.default_rng(0).integers(-9000, 9000, 400).astype(np.int16)
+    kwargs = {} if kind == "kaldi_wav" else {"write_function": "soundfile", "write_kwargs": {"format": kind}}
+    kaldiio.save_ark("a.ark", {"x": (16000, samples)}, **kwargs)
+    whole = Path("a.ark").read_bytes()
+    np.testing.assert_array_equal(to_pcm16(read_audio("a.ark:2")[0]), samples)
+    for size in range(2, len(whole), 3):
+        Path("a.ark").write_bytes(whole[:size])
+        with pytest.raises(AudioFault, match="no readable sound at byte 2"):
+            read_audio("a.ark:2")
+    (folder / "wav.scp").write_text("spk0-u000 a.ark:2\n")
+    with pytest.raises(DataError, match="wav.scp:1: spk0-u000: no readable sound at byte 2"):
+        format_audio(folder, TARGET, FormatOptions())
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data beside the project")
+def test_no_good_file_is_taken_for_a_truncated_one():
+    files = [path for kind in ("opus", "flac") for path in sorted(SHARED.glob(f"*/audio/**/*.{kind}"))[::40]]
+    assert len(files) > 300
+    for path in files:
+        with open(path, "rb") as stream:
+            assert truncation(stream) is None
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "OGG", "FLAC"])
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.9, 0.999])
+def test_cut_files_of_every_kind_are_noticed(tmp_path, kind, kept):
+    path = tmp_path / "x"
+    soundfile.write(path, tone(3.0, 16000), 16000, format=kind)
+    assert len(read_audio(str(path))[0]) == 48000
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(AudioFault, match=r"truncated|not readable"):
+        read_audio(str(path))
+
+
+def test_wav_of_a_program_that_could_not_seek_is_accepted(tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(0.5, 16000), 16000)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[4:8] = content[at : at + 4] = b"\xff\xff\xff\x7f"
+    path.write_bytes(content)
+    assert len(read_audio(str(path))[0]) == 8000
 
 
 def test_finished_run_is_left_alone_and_damage_to_it_is_noticed(make_dir, monkeypatch):

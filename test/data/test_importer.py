@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import SHARED
 
 from espnet2_kd.bin.import_tsv import main
 from espnet2_kd.data.check import check_data_dir
 from espnet2_kd.data.importer import ImportOptions, import_tsv
 from espnet2_kd.data.problems import DataError
+
+SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 
 SETS = {
     "an4_tiny": 40,

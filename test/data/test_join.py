@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import SHARED
 
 from espnet2_kd.bin.import_tsv import main
 from espnet2_kd.data.check import check_data_dir
 from espnet2_kd.data.join import join_tsv
 from espnet2_kd.data.problems import DataError
+
+SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 
 HEADER = "string_id\tspeaker\ttext\tutt_ids\tgaps_ms\n"
 

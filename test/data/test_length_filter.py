@@ -44,6 +44,8 @@ def test_durations_come_from_segments_or_headers(make_dir):
     folder = make_dir(utts=2, seconds=0.75)
     data = DataDir.read(folder)
     assert durations(data) == {"spk0-u000": 0.75, "spk1-u001": 0.75}
+    data.tables["utt2num_samples"] = {"spk0-u000": "4000", "spk1-u001": "8000"}
+    assert durations(data, 8000) == {"spk0-u000": 0.5, "spk1-u001": 1.0}
     data.tables["segments"] = {"spk0-u000": "spk0-u000 0.25 0.5", "spk1-u001": "spk1-u001 0.5 -1"}
     assert durations(data) == {"spk0-u000": 0.25, "spk1-u001": 0.25}
 

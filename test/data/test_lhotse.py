@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import SHARED
 
 from espnet2_kd.bin.import_tsv import main as import_tsv
 from espnet2_kd.data.format import FormatOptions, format_audio
+
+SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 
 lhotse = pytest.importorskip("lhotse")
 
