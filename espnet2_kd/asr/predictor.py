@@ -64,12 +64,7 @@ class Predictor:
     """
 
     def __init__(self, decoder: torch.nn.Module, joint_network: torch.nn.Module, blank: int = 0) -> None:
-        self.is_recurrent = hasattr(decoder, "rnn_forward")
-        if not self.is_recurrent and type(decoder).__name__ != "StatelessDecoder":
-            raise TypeError(
-                f"{type(decoder).__name__} is not a transducer prediction network that this search can step: "
-                "use an LSTM, GRU or stateless one"
-            )
+        self.layers = _recurrent_layers(decoder)
         self.decoder = decoder
         self.joint_network = joint_network
         self.blank = blank
@@ -85,18 +80,49 @@ class Predictor:
     def start(self, batch_size: int) -> Prediction:
         """Return the predictions before the first label."""
         self.decoder.set_device(self.device)
-        state = self.decoder.init_state(batch_size) if self.is_recurrent else None
+        state = self.decoder.init_state(batch_size) if self.layers else None
         return self.step([self.blank] * batch_size, state)
 
     def step(self, labels: list[int], state: RecurrentState) -> Prediction:
         """Return the predictions after one more label for each of B hypotheses."""
-        embedded = self.decoder.embed(torch.tensor(labels, device=self.device).unsqueeze(1))
-        if self.is_recurrent:
-            out, state = self.decoder.rnn_forward(embedded, state)
-        else:
-            out = embedded
-        return Prediction(self.joint_network.lin_dec(out.squeeze(1)), state)
+        out = self.decoder.embed(torch.tensor(labels, device=self.device))
+        if state is not None:
+            out, state = _step_layers(self.layers, out, state)
+        return Prediction(self.joint_network.lin_dec(out), state)
 
     def log_probs(self, enc: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return label log-probabilities ``(..., V)`` in float32 from projected ``enc`` and ``out`` ``(..., J)``."""
         return self.joint_network(enc, out, no_projection=True).float().log_softmax(-1)
+
+
+def _recurrent_layers(decoder: torch.nn.Module) -> "list[torch.nn.LSTM | torch.nn.GRU]":
+    """Return the layers of a recurrent prediction network, none for a stateless one."""
+    if type(decoder).__name__ == "StatelessDecoder":
+        return []
+    for name in ("decoder", "rnn"):
+        layers = getattr(decoder, name, None)
+        if isinstance(layers, torch.nn.ModuleList) and all(
+            isinstance(x, (torch.nn.LSTM, torch.nn.GRU)) for x in layers
+        ):
+            return list(layers)
+    raise TypeError(
+        f"{type(decoder).__name__} is not a transducer prediction network that this search can step: "
+        "use an LSTM, GRU or stateless one"
+    )
+
+
+def _step_layers(
+    layers: "list[torch.nn.LSTM | torch.nn.GRU]", x: torch.Tensor, state: RecurrentState
+) -> tuple[torch.Tensor, RecurrentState]:
+    """Run one step ``(B, D)`` of single-layer recurrent networks and return its output and the new state."""
+    # nn.LSTM on a CPU rearranges its weights at every call, which for one step costs 10 to 20 times the step itself.
+    hidden, cells = [], []
+    for n, layer in enumerate(layers):
+        weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+        if isinstance(layer, torch.nn.LSTM):
+            x, cell = torch.lstm_cell(x, (state[0][n], state[1][n]), *weights)
+            cells.append(cell)
+        else:
+            x = torch.gru_cell(x, state[0][n], *weights)
+        hidden.append(x)
+    return x, (torch.stack(hidden), torch.stack(cells) if cells else None)
