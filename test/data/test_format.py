@@ -364,6 +364,101 @@ def test_killed_and_resumed_run_gives_the_same_bytes(make_dir, audio_format):
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
+    done = {path: path.stat().st_mtime_ns for path in TARGET.glob("data/*.json")}
+    assert 0 < len(done) < 10 and not (TARGET / "wav.scp").exists()
+    subprocess.run([*command, str(TARGET)], env=env, capture_output=True, check=True)
+    assert len(list(TARGET.glob("data/*.json"))) == 10
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    whole = Path("a.ark").read_bytes()
+    np.testing.assert_array_equal(to_pcm16(read_audio("a.ark:2")[0]), samples)
+    for size in range(2, len(whole), 3):
+        Path("a.ark").write_bytes(whole[:size])
+        with pytest.raises(AudioFault, match="no readable sound at byte 2"):
+            read_audio("a.ark:2")
+    (folder / "wav.scp").write_text("spk0-u000 a.ark:2\n")
+    with pytest.raises(DataError, match="wav.scp:1: spk0-u000: no readable sound at byte 2"):
+        format_audio(folder, TARGET, FormatOptions())
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data beside the project")
+def test_no_good_file_is_taken_for_a_truncated_one():
+    files = [path for kind in ("opus", "flac") for path in sorted(SHARED.glob(f"*/audio/**/*.{kind}"))[::40]]
+    assert len(files) > 300
+    for path in files:
+        with open(path, "rb") as stream:
+            assert truncation(stream) is None
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "OGG", "FLAC"])
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.9, 0.999])
+def test_cut_files_of_every_kind_are_noticed(tmp_path, kind, kept):
+    path = tmp_path / "x"
+    soundfile.write(path, tone(3.0, 16000), 16000, format=kind)
+    assert len(read_audio(str(path))[0]) == 48000
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(AudioFault, match=r"truncated|not readable"):
+        read_audio(str(path))
+
+
+def test_wav_of_a_program_that_could_not_seek_is_accepted(tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(0.5, 16000), 16000)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[4:8] = content[at : at + 4] = b"\xff\xff\xff\x7f"
+    path.write_bytes(content)
+    assert len(read_audio(str(path))[0]) == 8000
+
+
+def test_finished_run_is_left_alone_and_damage_to_it_is_noticed(make_dir, monkeypatch):
+    monkeypatch.setattr("espnet2_kd.data.format.PART_SIZE", 3)
+    folder = make_dir(utts=8)
+    format_audio(folder, TARGET, FormatOptions())
+    good = snapshot(TARGET)
+    times = {path: path.stat().st_mtime_ns for path in TARGET.rglob("*")}
+    format_audio(folder, TARGET, FormatOptions())
+    assert {path: path.stat().st_mtime_ns for path in TARGET.rglob("*")} == times
+    hurt = Path(table("wav.scp")["spk1-u005"])
+    hurt.write_bytes(hurt.read_bytes()[:-50])
+    format_audio(folder, TARGET, FormatOptions())
+    assert snapshot(TARGET) == good
+
+
+def test_number_of_processes_and_older_runs_do_not_show(make_dir, monkeypatch):
+    monkeypatch.setattr("espnet2_kd.data.format.PART_SIZE", 2)
+    folder = make_dir(utts=9)
+    format_audio(folder, TARGET, FormatOptions(), nj=3)
+    many = snapshot(TARGET)
+    (TARGET / "data/format.77").mkdir()
+    (TARGET / "data/format.77/stale.flac").write_bytes(b"x")
+    (TARGET / "data/.format.1.ark.99.tmp").write_bytes(b"x")
+    format_audio(folder, TARGET, FormatOptions(), nj=1)
+    assert snapshot(TARGET) == many
+    format_audio(folder, TARGET, FormatOptions(audio_format="flac.ark"), nj=2)
+    assert {path.suffix for path in (TARGET / "data").iterdir()} == {".ark", ".json"}
+    format_audio(folder, TARGET, FormatOptions(), nj=1)
+    assert snapshot(TARGET) == many
+
+
+def test_user_files_beside_the_parts_stay(make_dir):
+    folder = make_dir()
+    (TARGET / "data").mkdir(parents=True)
+    (TARGET / "data/notes.txt").write_text("mine")
+    format_audio(folder, TARGET, FormatOptions())
+    assert (TARGET / "data/notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "flac.ark"])
+def test_killed_and_resumed_run_gives_the_same_bytes(make_dir, audio_format):
+    folder = make_dir(utts=160, seconds=4.0)
+    command = [sys.executable, "-m", "espnet2_kd.bin.format_audio", "--nj", "2", "--audio_format", audio_format]
+    command += ["--speed_perturb_factors", "0.9 1.0 1.1", str(folder)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen([*command, str(TARGET)], env=env, stderr=subprocess.DEVNULL)
+    while killed.poll() is None and not list(TARGET.glob("data/*.json")):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
     assert list(TARGET.glob("data/*.json")) and not (TARGET / "wav.scp").exists()
     resumed = subprocess.run([*command, str(TARGET)], env=env, capture_output=True, text=True, check=True)
     kept = int(re.search(r"(\d+)/480", resumed.stderr).group(1))
