@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,9 +118,10 @@ def _different_sets(experiments: Sequence[Experiment], test_sets: Sequence[str])
     for name in test_sets:
         results = [run.results[name] for run in experiments if name in run.results]
         sizes = [(result.score["wer"]["snt"], result.score["wer"]["wrd"]) for result in results]
+        usual = statistics.mode(sizes) if sizes else None
         for result, size in zip(results, sizes, strict=True):
-            if size != sizes[0]:
-                what = f"{size[0]} utterances and {size[1]} words, but {sizes[0][0]} and {sizes[0][1]} in {results[0].folder}"
+            if size != usual:
+                what = f"{size[0]} utterances and {size[1]} words, but {usual[0]} and {usual[1]} elsewhere"
                 remedy = "decode and score the systems on the same set"
                 problems.append(Problem(str(result.folder / "score.json"), 0, "-", what, remedy))
     return problems

@@ -152,9 +152,9 @@ def _notes(comparison: Comparison) -> str:
     text = "WER and CER by sclite; mean ± standard deviation over seeds."
     if any(row.change for row in comparison.rows):
         text += (
-            f" WER change: relative to {comparison.base}. 95 % interval: bootstrap over {comparison.cluster}s and over "
-            "seeds. MAPSSWE p: two-sided, by SCTK's sc_stats, equal seeds paired and pooled; it speaks of these "
-            "trainings on this set (* p < 0.05, ** p < 0.01, *** p < 0.001, n.s. otherwise)."
+            f" WER change: relative to {comparison.base}. 95 % interval: bootstrap over {comparison.cluster}s and, where "
+            "there are several, seeds. MAPSSWE p: two-sided, by SCTK's sc_stats, equal seeds paired and pooled; it speaks "
+            "of these trainings on this set (* p < 0.05, ** p < 0.01, *** p < 0.001, n.s. otherwise)."
         )
     bullets = [*_seed_notes(comparison)]
     if any(row.dirty for row in comparison.rows):
