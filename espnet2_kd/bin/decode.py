@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from espnet2_kd.asr.freshness import decoding_inputs, is_fresh
+
 OUTPUTS = ("token", "score", "text")
-INPUTS = ("wav.scp", "segments")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -27,7 +28,8 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: list[str] | None = None) -> int:
     args = get_parser().parse_args(cmd)
-    if not args.force and is_up_to_date(args):
+    outputs = [args.output_dir / name for name in OUTPUTS]
+    if not args.force and is_fresh(outputs, decoding_inputs(args.exp, args.model_file, args.config, args.data_dir)):
         print(f"{args.output_dir / 'text'} is newer than the model and the data: nothing to do")
         return 0
     from espnet2_kd.asr.load import ExperimentError
@@ -77,18 +79,6 @@ def decode(args: argparse.Namespace) -> None:
         write_table(args.output_dir / name, tables[name])
     seconds, elapsed = num_samples / recognizer.rate, time.monotonic() - start
     print(f"decoded {len(tables['text'])} utterances, {seconds:.0f} s of audio, in {elapsed:.0f} s: {args.output_dir}")
-
-
-def is_up_to_date(args: argparse.Namespace) -> bool:
-    """Whether every output exists and is newer than the model, its configuration, the settings and the data."""
-    outputs = [args.output_dir / name for name in OUTPUTS]
-    inputs = [args.exp / "config.yaml", args.exp / args.model_file, *(args.data_dir / name for name in INPUTS)]
-    if args.config is not None:
-        inputs.append(args.config)
-    if not all(path.is_file() for path in outputs):
-        return False
-    oldest = min(path.stat().st_mtime_ns for path in outputs)
-    return all(path.stat().st_mtime_ns < oldest for path in inputs if path.exists())
 
 
 if __name__ == "__main__":

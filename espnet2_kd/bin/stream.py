@@ -21,7 +21,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from espnet2_kd.asr.freshness import decoding_inputs, is_fresh
 
 if TYPE_CHECKING:
     from espnet2_kd.asr.latency import Step
@@ -42,6 +44,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--piece_ms", type=float, default=40.0, help="audio handed over at a time (default: 40)")
     parser.add_argument("--num_threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--force", action="store_true", help="measure although the report is newer than all inputs")
     return parser
 
 
@@ -54,6 +57,9 @@ def main(cmd: list[str] | None = None) -> int:
         parser.error("--data_dir needs --output_dir")
     if args.piece_ms <= 0:
         parser.error("--piece_ms must be positive")
+    if args.data_dir is not None and not args.force and is_measured(args):
+        print(f"{args.output_dir / 'stream.json'} is newer than the model and the data: nothing to do")
+        return 0
     from espnet2_kd.asr.load import ExperimentError
     from espnet2_kd.data.audio import AudioFault
     from espnet2_kd.data.problems import DataError
@@ -121,10 +127,33 @@ def measure(recognizer: Recognizer, size: int, args: argparse.Namespace) -> None
         raise DataError(utterances.problems)
     with replacing(args.output_dir / "stream.jsonl") as stream:
         stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in report.records)
-    totals = {**report.totals(), "piece_ms": args.piece_ms, "threads": args.num_threads, "device": args.device}
+    totals = {**report.totals(), **conditions(args)}
     with replacing(args.output_dir / "stream.json") as stream:
         stream.write(json.dumps(totals, indent=2) + "\n")
     print(json.dumps({name: totals[name] for name in ("mode", "rtf", "first_token_ms", "emission_delay_ms")}))
+
+
+def conditions(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options under which a measurement was made."""
+    return {
+        "piece_ms": args.piece_ms,
+        "threads": args.num_threads,
+        "device": args.device,
+        "max_utts": args.max_utts,
+        "align_exp": str(args.align_exp) if args.align_exp else None,
+    }
+
+
+def is_measured(args: argparse.Namespace) -> bool:
+    """Whether the report in the output directory is newer than its inputs and made under the same conditions."""
+    outputs = [args.output_dir / "stream.jsonl", args.output_dir / "stream.json"]
+    inputs = decoding_inputs(args.exp, args.model_file, args.config, args.data_dir)
+    if args.align_exp is not None:
+        inputs.append(args.align_exp / (args.align_model_file or args.model_file))
+    if not is_fresh(outputs, inputs):
+        return False
+    report = json.loads(outputs[1].read_text(encoding="utf-8"))
+    return conditions(args).items() <= report.items()
 
 
 def show(recognizer: Recognizer, name: str, size: int) -> None:

@@ -144,8 +144,17 @@ def test_report_of_a_data_directory(student, data, tmp_path):
         assert record["first_token_ms"] <= record["words"][0]["ms"]
         assert [w["ms"] for w in record["words"]] == sorted(w["ms"] for w in record["words"])
         assert record["words"][0]["ms"] < 1000 * record["audio_seconds"]
-    assert run(student, "--data_dir", data, "--output_dir", out, "--max_utts", 1) == 0
-    assert len(read(out)[0]) == 1
+
+
+def test_a_measurement_is_repeated_when_its_conditions_change(student, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    for options, num_utts, is_done in (((), 3, False), ((), 3, True), (("--max_utts", 1), 1, False)):
+        capsys.readouterr()
+        assert run(student, "--data_dir", data, "--output_dir", out, *options) == 0
+        assert len(read(out)[0]) == read(out)[1]["num_utts"] == num_utts
+        assert ("nothing to do" in capsys.readouterr().out) == is_done
+    assert run(student, "--data_dir", data, "--output_dir", out, "--max_utts", 1, "--force") == 0
+    assert "nothing to do" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("system", ["word_student", "word_teacher"])
