@@ -10,8 +10,8 @@ from espnet2_kd.bin.command import end, true_or_false
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m espnet2_kd.bin.report",
-        description="Teacher, student without distillation and distilled students side by side: error rates over seeds, "
-        "significance, size and latency, with the commands and the environment that made them.",
+        description="Teacher, student without distillation and distilled students side by side: error rates over "
+        "seeds, significance, size and latency, with the commands and the environment that made them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--exp_dirs", required=True, help='experiments, globs allowed, as "exp/asr_*"')

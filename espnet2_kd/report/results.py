@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import shlex
 import textwrap
-from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from espnet2_kd.report.comparison import Comparison, Row, Spread
+from espnet2_kd.report.environment import commands, environments
 from espnet2_kd.report.experiments import Experiment, System
 from espnet2_kd.report.markdown import columns, table
 
@@ -44,8 +42,8 @@ def render(
         parts += _compare(comparison, synthetic)
     if missing:
         parts.append("Asked for, but not run:\n\n" + "\n".join(f"- {path.as_posix()}" for path in missing))
-    parts.append(_environments(systems))
-    parts += _commands(systems)
+    parts.append(environments(systems))
+    parts += commands(systems, ROLE_NAMES)
     experiments = [experiment for system in systems for experiment in system.experiments]
     for experiment in experiments:
         parts += _standard(experiment, inference_tag, synthetic)
@@ -127,7 +125,7 @@ def _cost_note(comparison: Comparison) -> str:
     return (
         f"RTF: computing time over audio time, on the machine below{over}. First token: from {origin} until the first "
         "token came out. Emission delay: from the end of a word in the forced alignment until it came out, over words "
-        "recognised correctly. Both include the wait for the chunk and the computing; means, p90 is the 90th percentile. "
+        "recognised correctly. Both include the wait for the chunk and the computing; means, p90: 90th percentile. "
         "Training: mean wall time of one seed."
     )
 
@@ -152,9 +150,9 @@ def _notes(comparison: Comparison) -> str:
     text = "WER and CER by sclite; mean ± standard deviation over seeds."
     if any(row.change for row in comparison.rows):
         text += (
-            f" WER change: relative to {comparison.base}. 95 % interval: bootstrap over {comparison.cluster}s and, where "
-            "there are several, seeds. MAPSSWE p: two-sided, by SCTK's sc_stats, equal seeds paired and pooled; it speaks "
-            "of these trainings on this set (* p < 0.05, ** p < 0.01, *** p < 0.001, n.s. otherwise)."
+            f" WER change: relative to {comparison.base}. 95 % interval: bootstrap over {comparison.cluster}s and, "
+            "where there are several, seeds. MAPSSWE p: two-sided, by SCTK's sc_stats, equal seeds paired and pooled; "
+            "it speaks of these trainings on this set (* p < 0.05, ** p < 0.01, *** p < 0.001, n.s. otherwise)."
         )
     bullets = [*_seed_notes(comparison)]
     if any(row.dirty for row in comparison.rows):
@@ -178,70 +176,6 @@ def _seed_notes(comparison: Comparison) -> list[str]:
             note += f"; not compared, as {base} has no such seed"
         notes.append(f"{note}.")
     return notes
-
-
-def _environments(systems: Sequence[System]) -> str:
-    runs = [experiment.run for system in systems for experiment in system.experiments]
-    newest = max(
-        (
-            (result.folder / "score.json").stat().st_mtime
-            for system in systems
-            for experiment in system.experiments
-            for result in experiment.results.values()
-        ),
-        default=None,
-    )
-    date = NONE if newest is None else datetime.fromtimestamp(newest, timezone.utc).strftime("%a %b %e %H:%M:%S UTC %Y")
-    lines = ["## Environments", ""]
-    lines.append(f"- date: `{date}`")
-    for label, key, prefix in (
-        ("python version", "python", ""),
-        ("espnet2 version", "espnet", "espnet "),
-        ("pytorch version", "torch", "pytorch "),
-    ):
-        lines.append(f"- {label}: `{_all(runs, lambda run, k=key: run.get('versions', {}).get(k), prefix)}`")
-    hashes = {run.get("git_hash") for run in runs}
-    lines.append(f"- Git hash: `{_all(runs, lambda run: run.get('git_hash'))}`")
-    lines.append(f"  - Commit date: `{_all(runs, lambda run: run.get('git_date'))}`")
-    lines.append(f"- machine: `{_all(runs, lambda run: _machine(run.get('machine') or {}))}`")
-    if len(hashes) > 1:
-        lines += ["", "The systems were trained from different commits:", ""]
-        for system in systems:
-            for experiment in system.experiments:
-                dirty = " with uncommitted changes" if experiment.run.get("git_dirty") else ""
-                lines.append(f"- {experiment.path.as_posix()}: `{experiment.run.get('git_hash') or 'unknown'}`{dirty}")
-    return "\n".join(lines)
-
-
-def _all(runs: Sequence[dict[str, Any]], read: Callable[[dict[str, Any]], str | None], prefix: str = "") -> str:
-    values = dict.fromkeys(read(run) or "unknown" for run in runs)
-    return ", ".join(prefix + value for value in values) or NONE
-
-
-def _machine(machine: dict[str, Any]) -> str | None:
-    if not machine:
-        return None
-    return f"{machine.get('cpu')}, {machine.get('cores')} cores, GPU: {machine.get('gpu') or 'none'}"
-
-
-def _commands(systems: Sequence[System]) -> list[str]:
-    if not systems:
-        return []
-    parts = ["## Training commands"]
-    for system in systems:
-        commands = "\n".join(relative_command(experiment.run["command"]) for experiment in system.experiments)
-        parts.append(f"{ROLE_NAMES[system.role]}, {system.name}:\n\n```sh\n{commands}\n```")
-    return parts
-
-
-def relative_command(command: str | list[str], root: Path | None = None) -> str:
-    """Write a command as one can type it in the recipe directory `root`: paths below it relative, plain `python`."""
-    base = f"{(root or Path.cwd()).as_posix()}/"
-    words = shlex.split(command) if isinstance(command, str) else command
-    relative = [word.replace(base, "") for word in words]
-    if relative and Path(relative[0]).name.startswith("python"):
-        relative[0] = "python"
-    return shlex.join(relative)
 
 
 def _standard(experiment: Experiment, inference_tag: str, synthetic: bool) -> list[str]:

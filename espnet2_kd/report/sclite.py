@@ -54,7 +54,7 @@ def find_tool(name: str = "sclite") -> Path:
     found = shutil.which(name) or shutil.which(name, path=str(DEBIAN_FOLDER))
     if found is None:
         raise one_problem(name, "program not found", INSTALL)
-    return Path(found)
+    return Path(found).absolute()
 
 
 def run_sclite(folder: Path) -> str:

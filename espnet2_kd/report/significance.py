@@ -118,7 +118,7 @@ class Errors:
         return float(self.errors.sum() / (len(self.errors) * self.words.sum()))
 
     def cluster_kind(self) -> str:
-        """What is drawn: `speaker` where there are enough of them for percentiles to mean anything, else `utterance`."""
+        """What is drawn: `speaker` where there are enough for percentiles to mean anything, else `utterance`."""
         return "speaker" if len(np.unique(self.speakers)) >= MIN_SPEAKERS else "utterance"
 
 

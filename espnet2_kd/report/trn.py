@@ -19,7 +19,7 @@ _SHORTENED = "%~"
 
 
 def escape(word: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
-    """Write the unsafe characters of a word as `%XX`; a word above 200 bytes becomes its first 40 characters and a hash."""
+    """Write unsafe characters of a word as `%XX`; a word above 200 bytes becomes its beginning and a hash."""
     escaped = unsafe.sub(lambda found: "".join(f"%{byte:02X}" for byte in found.group().encode()), word)
     if len(escaped.encode()) > MAX_BYTES:
         return f"{escaped[:40]}{_SHORTENED}{hashlib.sha256(word.encode()).hexdigest()[:32]}"

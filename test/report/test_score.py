@@ -337,7 +337,7 @@ def test_sclite_is_the_chosen_one(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="sc_stats is no program"):
         find_tool("sc_stats")
     chosen.chmod(0o644)
-    with pytest.raises(DataError, match="KD_SCLITE:0: -: .*sclite is no program: set it to the path of sclite"):
+    with pytest.raises(DataError, match=r"KD_SCLITE:0: -: .*sclite is no program: set it to the path of sclite"):
         find_tool()
 
 
@@ -357,7 +357,8 @@ def test_other_text_is_no_result():
 
 
 def test_help_is_quick_and_imports_no_torch():
-    code = "import sys\nfrom espnet2_kd.bin import score, report\nimport espnet2_kd.report.score, espnet2_kd.report.results\n"
+    code = "import sys\nfrom espnet2_kd.bin import score, report\n"
+    code += "import espnet2_kd.report.score, espnet2_kd.report.results\n"
     code += "print(sorted({'torch', 'espnet2', 'espnet', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -51,7 +51,7 @@ def realise(utt: str, words: list[str], gaps: list[bool]) -> str:
 
 
 def segment_differences(first: tuple[list[str], list[bool]], second: tuple[list[str], list[bool]]) -> list[int]:
-    """Errors of first minus second per segment: runs of errors of either system with less than two good words between."""
+    """Errors of first minus second per segment: errors of either system with less than two good words between."""
     events = []  # (words before it begins, words before it is over, which system)
     for sign, (words, gaps) in ((1, first), (-1, second)):
         events += [(i, i + 1, sign) for i, word in enumerate(words) if word != "C"]
@@ -138,11 +138,13 @@ def test_systems_must_belong_together(tmp_path):
     first = score(tmp_path / "first", {"s-1": "a b"}, {"s-1": "a c"})
     second = score(tmp_path / "second", {"s-1": "a d"}, {"s-1": "a c"})
     third = score(tmp_path / "third", {"s-2": "a b"}, {"s-2": "a b"})
-    with pytest.raises(DataError, match="first/out/score_wer:0: -: references differ from those of .*second.*same set"):
+    with pytest.raises(
+        DataError, match=r"first/out/score_wer:0: -: references differ from those of .*second.*same set"
+    ):
         mapsswe({"seed1": first}, {"seed1": second})
     with pytest.raises(ValueError, match="labels must be the same"):
         mapsswe({"seed1": first}, {"seed2": first})
-    with pytest.raises(DataError, match="third/out/score_wer:0: -: not the utterances of .*first"):
+    with pytest.raises(DataError, match=r"third/out/score_wer:0: -: not the utterances of .*first"):
         Errors.read([first, third])
 
 
@@ -171,7 +173,7 @@ def test_interval_of_independent_words_is_the_normal_one():
 
 
 def test_clusters_that_err_as_one_widen_the_interval():
-    """Nine utterances of a speaker that are all right or all wrong are worth one: the interval is three times as wide."""
+    """Nine utterances of a speaker, all right or all wrong, are worth one: the interval is three times as wide."""
     random = np.random.default_rng(3)
     speakers = np.repeat(np.arange(400), 9)
     errors = Errors((random.random(400) < 0.3).astype(int)[None, speakers], np.ones(3600, int), speakers)
