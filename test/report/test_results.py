@@ -170,6 +170,8 @@ def test_every_number(recipe, capsys):
     assert saved["rows"][2]["wer"]["values"] == pytest.approx(
         dict(zip("123", expected_wer("train_kd_aux"), strict=True))
     )
+    change = saved["rows"][2]["change"]
+    assert change["mapsswe_z"] > 3 and change["seeds"] == [1, 2, 3] and change["base"] == "train_student_nokd"
     assert saved["num_utts"] == 120 and saved["num_words"] == sum(len(text.split()) for text in REF.values())
 
 
