@@ -1,0 +1,1 @@
+"""Encoders offered to ESPnet2's ASR tasks."""

@@ -1,0 +1,256 @@
+"""Conformer encoder restricted to chunks, for streaming students and full-context teachers alike."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from torch import nn
+
+from espnet2_kd.layers.attention_plan import AttentionPlan
+from espnet2_kd.layers.chunk_context import ChunkContext
+from espnet2_kd.layers.conformer_block import BlockState, ConformerBlock
+from espnet2_kd.layers.relative_position import relative_positions
+from espnet2_kd.layers.subsampling import Conv2dSubsampling
+
+END_UNKNOWN = 2**62
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """What the encoder remembers of a batch of streams.
+
+    feats: feature frames that later output frames still need (B, n, F).
+    num_feats: feature frames received that belong to each stream (B,).
+    ended: whether each stream is known to have ended (B,) bool.
+    blocks: one state per block.
+    emitted: encoder frames emitted so far, the padding of ended streams included.
+    lens: encoder frames emitted so far that belong to each stream (B,).
+    """
+
+    feats: torch.Tensor
+    num_feats: torch.Tensor
+    ended: torch.Tensor
+    blocks: tuple[BlockState, ...]
+    emitted: int
+    lens: torch.Tensor
+
+
+class ChunkConformerEncoder(AbsEncoder):
+    """Conformer whose frames attend to their chunk, to ``left`` before it and to ``right`` after it.
+
+    Sizes are given in milliseconds or in encoder frames (feature frames times subsampling), not both. Without a chunk size the
+    context is full. The right context is that of one layer, so that it accumulates: see ``lookahead_frames``.
+
+    input_layer: conv2d2, conv2d (x4), conv2d6 or conv2d8.
+    input_channels: channels of the subsampling's convolutions, ``output_size`` by default as in ESPnet2.
+    cnn_module_kernel: frames of the depthwise convolution; ``use_cnn_module=False`` leaves it out.
+    conv_norm: layer_norm or batch_norm, within the convolution module.
+    causal_conv: None chooses a causal convolution when the context is chunked and a centred one when it is full.
+    frame_shift_ms: time between two feature frames; only converts milliseconds.
+    dynamic_chunk_frames: chunk sizes of which training draws one per batch (arXiv 2012.05481); inference uses the size set.
+    dynamic_full_prob: probability that training uses full context instead.
+
+    Raises ValueError for contradicting sizes, for milliseconds that are no whole number of frames, and for a centred convolution
+    with a chunked context.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int = 256,
+        attention_heads: int = 4,
+        linear_units: int = 2048,
+        num_blocks: int = 6,
+        dropout_rate: float = 0.1,
+        positional_dropout_rate: float = 0.1,
+        attention_dropout_rate: float = 0.0,
+        input_layer: str = "conv2d",
+        input_channels: int | None = None,
+        macaron_style: bool = True,
+        activation_type: str = "swish",
+        use_cnn_module: bool = True,
+        cnn_module_kernel: int = 15,
+        conv_norm: str = "layer_norm",
+        causal_conv: bool | None = None,
+        frame_shift_ms: float = 10.0,
+        chunk_ms: float | None = None,
+        left_ms: float | None = None,
+        right_ms: float | None = None,
+        chunk_frames: int | None = None,
+        left_frames: int | None = None,
+        right_frames: int | None = None,
+        dynamic_chunk_frames: Sequence[int] = (),
+        dynamic_full_prob: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self._output_size = output_size
+        self.frame_shift_ms = frame_shift_ms
+        self.embed = Conv2dSubsampling(input_layer, input_size, output_size, input_channels)
+        self.context = ChunkContext(
+            self._frames("chunk", chunk_ms, chunk_frames),
+            self._frames("left", left_ms, left_frames),
+            self._frames("right", right_ms, right_frames) or 0,
+        )
+        self.sizes_in_ms = any(ms is not None for ms in (chunk_ms, left_ms, right_ms))
+        self.dynamic_contexts = self._dynamic_contexts(dynamic_chunk_frames, dynamic_full_prob)
+        self.dynamic_full_prob = dynamic_full_prob
+        chunked = not self.context.full or bool(self.dynamic_contexts)
+        self.causal_conv = chunked if causal_conv is None else causal_conv
+        self.looks_ahead = use_cnn_module and not self.causal_conv
+        self._check_causal(chunked)
+        self.dropout = nn.Dropout(positional_dropout_rate)
+        self.encoders = nn.ModuleList(
+            ConformerBlock(
+                output_size,
+                attention_heads,
+                linear_units,
+                cnn_module_kernel if use_cnn_module else 0,
+                self.causal_conv,
+                conv_norm,
+                dropout_rate,
+                attention_dropout_rate,
+                macaron_style,
+                activation_type,
+            )
+            for _ in range(num_blocks)
+        )
+        self.after_norm = nn.LayerNorm(output_size)
+
+    def output_size(self) -> int:
+        """Size of an encoder frame."""
+        return self._output_size
+
+    @property
+    def frame_ms(self) -> float:
+        """Time between two encoder frames."""
+        return self.embed.stride * self.frame_shift_ms
+
+    @property
+    def lookahead_frames(self) -> int:
+        """Encoder frames after its chunk that an output depends on, over all blocks."""
+        return self.context.lookahead(len(self.encoders))
+
+    def set_context(self, chunk: int | None, left: int | None = None, right: int = 0) -> None:
+        """Change chunk, left and right context (encoder frames) of a trained encoder; raises ValueError as the constructor."""
+        context = ChunkContext(chunk, left, right)
+        self._check_causal(not context.full)
+        self.context = context
+
+    def set_chunk_ms(self, chunk_ms: float) -> None:
+        """Change the chunk size alone; raises ValueError when it is no whole number of frames."""
+        self.set_context(self._frames("chunk", chunk_ms, None), self.context.left, self.context.right)
+
+    def forward(
+        self,
+        xs_pad: torch.Tensor,
+        ilens: torch.Tensor,
+        prev_states: torch.Tensor | None = None,
+        ctc: nn.Module | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """xs_pad (B, T, F), ilens (B,) -> frames (B, T', D), their lengths (B,), None; prev_states and ctc are not used.
+
+        Raises TooShortUttError when the longest utterance is shorter than the receptive field of the subsampling.
+        """
+        shortest = self.embed.receptive_field
+        if xs_pad.shape[1] < shortest:
+            raise TooShortUttError(
+                f"has {xs_pad.shape[1]} frames and is too short for subsampling "
+                f"(it needs at least {shortest} frames), return empty results",
+                xs_pad.shape[1],
+                shortest,
+            )
+        ilens = ilens.to(xs_pad.device)
+        x = self._embed(xs_pad.masked_fill(_padding(ilens, xs_pad.shape[1])[:, :, None], 0.0))
+        olens = self.embed.num_frames(ilens)
+        padding = _padding(olens, x.shape[1])
+        x = x.masked_fill(padding[:, :, None], 0.0)
+        plan = AttentionPlan.make(olens, x.shape[1], self._draw_context())
+        pos = self.dropout(relative_positions(plan.back, plan.ahead, self._output_size, x))
+        x, mask = self.dropout(x), ~padding[:, None]
+        for block in self.encoders:
+            x, mask = block(x, mask, pos, plan)
+        return self.after_norm(x), olens, None
+
+    def initial_state(self, batch_size: int = 1) -> EncoderState:
+        """State before the first feature frame of ``batch_size`` streams; raises ValueError for full context."""
+        if self.context.full:
+            raise ValueError("an encoder with full context cannot run chunk by chunk: set a chunk size")
+        like = self.after_norm.weight
+        zeros = torch.zeros(batch_size, dtype=torch.long, device=like.device)
+        blocks = tuple(block.initial_state(batch_size) for block in self.encoders)
+        return EncoderState(like.new_zeros(batch_size, 0, 0), zeros, zeros.bool(), blocks, 0, zeros)
+
+    def forward_chunk(
+        self, feats: torch.Tensor, state: EncoderState, final: bool = False, lens: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, EncoderState]:
+        """Any number of next feature frames (B, T, F) -> encoder frames now final (B, T', D) and the new state.
+
+        The frames of all calls together equal ``forward`` of the whole, in evaluation mode.
+
+        final: no frame follows.
+        lens: valid frames of ``feats`` (B,); a stream with fewer than T ends there. None: all are valid.
+        """
+        batch_size, num = feats.shape[:2]
+        lens = feats.new_full((batch_size,), num, dtype=torch.long) if lens is None else lens.to(feats.device)
+        if (state.ended & (lens > 0)).any():
+            raise ValueError("a stream that has ended gets further frames: start a new one with initial_state()")
+        num_feats = state.num_feats + lens
+        ended = state.ended | (lens < num) | final
+        limits = torch.where(ended, self.embed.num_frames(num_feats), END_UNKNOWN)
+        x, feats = self._embed_chunk(torch.cat((state.feats, feats), dim=1) if state.feats.shape[1] else feats)
+        blocks = []
+        for block, old in zip(self.encoders, state.blocks):
+            x, new = block.forward_chunk(x, limits, old, self.context, final)
+            blocks.append(new)
+        emitted = state.emitted + x.shape[1]
+        state = EncoderState(feats, num_feats, ended, tuple(blocks), emitted, limits.clamp(max=emitted))
+        return self.after_norm(x), state
+
+    def _embed(self, feats: torch.Tensor) -> torch.Tensor:
+        x = self.embed(feats)
+        # The residual stream stays in float32 under autocast: in bfloat16 the small updates of the blocks are rounded away.
+        return x.to(torch.promote_types(x.dtype, torch.float32)) * math.sqrt(self._output_size)
+
+    def _embed_chunk(self, feats: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, n, F) -> all frames they allow (B, m, D) and the features that the next frame needs."""
+        stride, width = self.embed.stride, self.embed.receptive_field
+        num = (feats.shape[1] - width) // stride + 1
+        if num <= 0:
+            return feats.new_zeros(feats.shape[0], 0, self._output_size), feats
+        return self._embed(feats[:, : (num - 1) * stride + width]), feats[:, num * stride :]
+
+    def _draw_context(self) -> ChunkContext:
+        if not (self.training and self.dynamic_contexts):
+            return self.context
+        if torch.rand(()) < self.dynamic_full_prob:
+            return ChunkContext()
+        return self.dynamic_contexts[int(torch.randint(len(self.dynamic_contexts), ()))]
+
+    def _dynamic_contexts(self, chunk_sizes: Sequence[int], full_prob: float) -> tuple[ChunkContext, ...]:
+        if not 0.0 <= full_prob <= 1.0:
+            raise ValueError(f"dynamic_full_prob must lie between 0 and 1, got {full_prob}")
+        if full_prob and not chunk_sizes:
+            raise ValueError("dynamic_full_prob needs dynamic_chunk_frames, the sizes to draw from otherwise")
+        return tuple(ChunkContext(size, self.context.left, self.context.right) for size in chunk_sizes)
+
+    def _frames(self, name: str, ms: float | None, frames: int | None) -> int | None:
+        if ms is None:
+            return frames
+        if frames is not None:
+            raise ValueError(f"give {name}_ms or {name}_frames, not both")
+        num = round(ms / self.frame_ms)
+        if abs(num * self.frame_ms - ms) > 1e-6:
+            raise ValueError(f"{name}_ms={ms:g} is not a multiple of the encoder frame of {self.frame_ms:g} ms")
+        return num
+
+    def _check_causal(self, chunked: bool) -> None:
+        if chunked and self.looks_ahead:
+            raise ValueError("causal_conv=False looks past the chunk: a chunked context needs causal_conv=True")
+
+
+def _padding(lens: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Lengths (B,) -> bool (B, T), True on padding."""
+    return torch.arange(num_frames, device=lens.device) >= lens[:, None]

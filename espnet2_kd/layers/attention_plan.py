@@ -1,0 +1,90 @@
+"""The layout of one batch for chunk attention: how it is folded, and what is masked."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from espnet2_kd.layers.chunk_context import ChunkContext
+
+SMALLEST_BLOCK = 16
+LARGEST_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Queries in N blocks of I frames, each with a window of W keys; made once a batch and shared by all layers.
+
+    A sequence that is short, or whose context is not bounded, is one block (N = 1, I = W = T): the dense form.
+
+    context: what may be seen.
+    num_frames: T.
+    block: I.
+    before, after: frames of the key window before and after its block.
+    blocked: bool, broadcastable to (B, N, heads, I, W); True where attention is forbidden.
+    """
+
+    context: ChunkContext
+    num_frames: int
+    block: int
+    before: int
+    after: int
+    blocked: torch.Tensor
+
+    @classmethod
+    def make(cls, lens: torch.Tensor, num_frames: int, context: ChunkContext) -> "AttentionPlan":
+        """Plan for a right-padded batch: lens (B,), T = num_frames."""
+        if context.chunk is not None and context.left is not None:
+            block = _block_size(context)
+            if num_frames > context.left + block + context.right:
+                return cls._folded(lens, num_frames, context, block)
+        return cls._dense(lens, num_frames, context)
+
+    @classmethod
+    def _dense(cls, lens: torch.Tensor, num_frames: int, context: ChunkContext) -> "AttentionPlan":
+        t = torch.arange(num_frames, device=lens.device)
+        allowed = (t < lens[:, None])[:, None, :]
+        if not context.full:
+            allowed = allowed & context.allowed(t, t)
+        return cls(context, num_frames, num_frames, 0, 0, ~allowed[:, None, None])
+
+    @classmethod
+    def _folded(cls, lens: torch.Tensor, num_frames: int, context: ChunkContext, block: int) -> "AttentionPlan":
+        before, after = context.left, context.right
+        # All blocks start on a chunk boundary, so that one (I, W) pattern serves them all.
+        i = torch.arange(block, device=lens.device)
+        w = torch.arange(-before, block + after, device=lens.device)
+        keys = torch.arange(0, num_frames, block, device=lens.device)[:, None] + w
+        exists = (keys >= 0) & (keys < lens[:, None, None])
+        allowed = context.allowed(i, w) & exists[:, :, None, :]
+        return cls(context, num_frames, block, before, after, ~allowed[:, :, None])
+
+    @property
+    def back(self) -> int:
+        """Largest distance from a query back to a key of its window."""
+        return self.block - 1 + self.before
+
+    @property
+    def ahead(self) -> int:
+        """Largest distance from a query forward to a key of its window."""
+        return self.block - 1 + self.after
+
+    def fold_queries(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, H, D) -> (B, N, I, H, D)."""
+        x = F.pad(x, (0, 0, 0, 0, 0, -self.num_frames % self.block))
+        return x.unflatten(1, (-1, self.block))
+
+    def fold_keys(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, H, D) -> (B, N, H, D, W)."""
+        x = F.pad(x, (0, 0, 0, 0, self.before, -self.num_frames % self.block + self.after))
+        return x.unfold(1, self.before + self.block + self.after, self.block)
+
+    def unfold(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, N, I, D) -> (B, T, D)."""
+        return x.flatten(1, 2)[:, : self.num_frames]
+
+
+def _block_size(context: ChunkContext) -> int:
+    # Blocks about as long as the context cost least: smaller ones copy keys often, longer ones compute more that is masked.
+    wanted = min(max(context.left + context.right, SMALLEST_BLOCK), LARGEST_BLOCK)
+    return -(-wanted // context.chunk) * context.chunk

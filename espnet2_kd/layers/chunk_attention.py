@@ -1,0 +1,98 @@
+"""Multi-head self-attention with relative positions, restricted to chunks."""
+
+import math
+
+import torch
+from torch import nn
+
+from espnet2_kd.layers.attention_plan import AttentionPlan
+
+
+class ChunkAttention(nn.Module):
+    """Relative-position self-attention (Transformer-XL, arXiv 1901.02860, 3.3) within the context of an AttentionPlan.
+
+    Parameters have the names and shapes of ESPnet2's RelPositionMultiHeadedAttention. With a bounded context the cost is
+    linear in the number of frames, and only the distances that occur are projected.
+
+    Raises ValueError when the size is not a multiple of the number of heads.
+    """
+
+    def __init__(self, num_heads: int, size: int, dropout_rate: float = 0.0) -> None:
+        super().__init__()
+        if size % num_heads:
+            raise ValueError(f"size {size} is not a multiple of {num_heads} attention heads")
+        self.num_heads = num_heads
+        self.head_size = size // num_heads
+        self.linear_q = nn.Linear(size, size)
+        self.linear_k = nn.Linear(size, size)
+        self.linear_v = nn.Linear(size, size)
+        self.linear_out = nn.Linear(size, size)
+        self.linear_pos = nn.Linear(size, size, bias=False)
+        self.pos_bias_u = nn.Parameter(torch.empty(num_heads, self.head_size))
+        self.pos_bias_v = nn.Parameter(torch.empty(num_heads, self.head_size))
+        nn.init.xavier_uniform_(self.pos_bias_u)
+        nn.init.xavier_uniform_(self.pos_bias_v)
+        self.dropout = nn.Dropout(dropout_rate)
+
+    def forward(self, x: torch.Tensor, pos: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
+        """x (B, T, D) and pos (plan.back + plan.ahead + 1, D) -> (B, T, D); padded frames come out finite but meaningless."""
+        q = self._split(self.linear_q(x))
+        k, v = self.keys_values(x)
+        out = self._attend(
+            plan.fold_queries(q), plan.fold_keys(k), plan.fold_keys(v), self.positions(pos), plan.blocked
+        )
+        return self.linear_out(plan.unfold(out))
+
+    def keys_values(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (B, T, D) -> keys and values, each (B, T, H, D / H)."""
+        return self._split(self.linear_k(x)), self._split(self.linear_v(x))
+
+    def positions(self, pos: torch.Tensor) -> torch.Tensor:
+        """Distance rows (R, D) projected to (H, R, D / H)."""
+        return self._split(self.linear_pos(pos)).transpose(0, 1)
+
+    def attend_cached(
+        self, x: torch.Tensor, k: torch.Tensor, v: torch.Tensor, p: torch.Tensor, blocked: torch.Tensor
+    ) -> torch.Tensor:
+        """Attention of some frames over given keys, for a running stream.
+
+        x: queries' frames (B, Q, D).
+        k, v: (B, K, H, D / H), from ``keys_values``.
+        p: (H, Q + K - 1, D / H), from ``positions``; the first row belongs to the last query and the first key.
+        blocked: bool, broadcastable to (B, Q, K).
+        Returns (B, Q, D).
+        """
+        q = self._split(self.linear_q(x))[:, None]
+        k, v = (y.permute(0, 2, 3, 1)[:, None] for y in (k, v))
+        return self.linear_out(self._attend(q, k, v, p, blocked[:, None, None]).squeeze(1))
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (self.num_heads, self.head_size))
+
+    def _attend(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, p: torch.Tensor, blocked: torch.Tensor
+    ) -> torch.Tensor:
+        """q (B, N, I, H, d), k and v (B, N, H, d, W), p (H, I + W - 1, d) -> (B, N, I, H d)."""
+        scale = 1.0 / math.sqrt(self.head_size)
+        content = torch.matmul(((q + self.pos_bias_u) * scale).transpose(2, 3), k)
+        # One product per head over all blocks: a batched one would copy p for every block.
+        rows = ((q + self.pos_bias_v) * scale).permute(3, 0, 1, 2, 4)
+        distance = torch.matmul(rows.flatten(1, 3), p.transpose(1, 2)).unflatten(1, rows.shape[1:4])
+        scores = content + _distance_to_key(distance, k.shape[-1]).permute(1, 2, 0, 3, 4)
+        scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
+        weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        out = torch.matmul(self.dropout(weights).to(v.dtype), v.transpose(-1, -2))
+        return out.transpose(2, 3).flatten(3)
+
+
+def _distance_to_key(x: torch.Tensor, num_keys: int) -> torch.Tensor:
+    """Scores by distance (..., I, I + W - 1) -> by key (..., I, W), as a view.
+
+    Column ``I - 1 - i + w`` of row i holds its distance to key w, so consecutive rows start one column earlier: rows of one
+    column less, read from column I - 1 of the first row on, are aligned.
+    """
+    num_queries, num_rows = x.shape[-2:]
+    if num_queries == 1:
+        return x
+    flat = x.flatten(-2)[..., num_queries - 1 : num_queries * num_rows - 1]
+    return flat.unflatten(-1, (num_queries, num_rows - 1))[..., :num_keys]
