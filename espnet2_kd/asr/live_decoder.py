@@ -7,34 +7,27 @@ import torch
 from espnet2_kd.asr.latency import Step
 from espnet2_kd.asr.recognizer import Recognizer
 from espnet2_kd.asr.streaming_encoder import StreamingEncoder
-
-
-class WholeUtterance:
-    """Stands in for a streaming encoder where the model needs all audio: frames come with the final piece."""
-
-    def __init__(self, recognizer: Recognizer) -> None:
-        self.recognizer = recognizer
-        self.pieces: list[torch.Tensor] = []
-
-    def accept(self, samples: torch.Tensor, final: bool = False) -> torch.Tensor:
-        """Take samples ``(1, N)``, return frames ``(1, T, D)``; T is 0 until the final piece."""
-        self.pieces.append(samples[0].cpu())
-        if not final:
-            return samples.new_zeros(1, 0, self.recognizer.model.encoder.output_size())
-        enc, lens = self.recognizer.encode([torch.cat(self.pieces).numpy()])
-        return enc[:, : lens[0]]
+from espnet2_kd.kd.registry import ConfigError
 
 
 class LiveDecoder:
     """One utterance, piece by piece: frames are searched as soon as the encoder completes them.
 
+    With a full-context model that is at the end.
+
     Args:
         recognizer: model and search.
+
+    Raises:
+        ConfigError: the model's features cannot be computed piece by piece.
     """
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.recognizer = recognizer
-        self.encoder = StreamingEncoder(recognizer.model) if recognizer.streams else WholeUtterance(recognizer)
+        try:
+            self.encoder = StreamingEncoder(recognizer.model)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         self.state = recognizer.search.start()
         self.num_samples = 0
 
@@ -43,7 +36,7 @@ class LiveDecoder:
         """Take the next samples ``(N,)``, N may be 0; ``final`` says that none follow."""
         search = self.recognizer.search
         start = time.perf_counter()
-        enc = self.encoder.accept(samples.to(self.recognizer.device).unsqueeze(0), final=final)[0]
+        enc = self.encoder.accept(samples, final=final)[0]
         if enc.size(0):
             self.state = search.advance(enc, self.state)
         hypothesis = search.result(self.state)[0]

@@ -7,6 +7,7 @@ import numpy as np
 
 from espnet2_kd.asr.latency import Step, chunk_compute_ms, emission_delays_ms, summary, token_ms
 from espnet2_kd.asr.recognizer import Recognizer
+from espnet2_kd.asr.streaming_encoder import StreamingEncoder
 from espnet2_kd.asr.word_times import WordAligner
 
 
@@ -50,20 +51,22 @@ class LiveReport:
 
     def totals(self) -> dict[str, Any]:
         """Return the figures over all utterances added so far."""
-        streams, encoder = self.recognizer.streams, self.recognizer.model.encoder
+        encoder = StreamingEncoder(self.recognizer.model)
+        streams = encoder.mode == "streaming"
         audio = sum(record["audio_seconds"] for record in self.records)
         compute = sum(record["compute_seconds"] for record in self.records)
         first = [record["first_token_ms"] for record in self.records if record["first_token_ms"] is not None]
         delays = [delay for record in self.records for delay in record["emission_delay_ms"]]
         return {
-            "mode": "streaming" if streams else "offline",
+            "mode": encoder.mode,
             "rtf": round(compute / audio, 4) if audio else None,
             "first_token_ms": summary(first, (50, 90), mean=True),
             "first_token_from": "audio_start" if self.aligner is None else "first_word_end",
             "emission_delay_ms": summary(delays, (50, 90), mean=True),
             "chunk_compute_ms": summary(self.chunks, (50, 90, 99)),
-            "chunk_ms": encoder.context.chunk * encoder.frame_ms if streams else None,
-            "lookahead_ms": encoder.lookahead_frames * encoder.frame_ms if streams else None,
+            "chunk_ms": encoder.chunk_ms,
+            "lookahead_ms": self.recognizer.model.encoder.lookahead_frames * encoder.frame_ms if streams else None,
+            "algorithmic_latency_ms": encoder.lookahead_ms,
             "num_utts": len(self.records),
             "num_empty": sum(not record["text"] for record in self.records),
             "num_not_aligned": sum(record["not_aligned"] is not None for record in self.records),

@@ -55,12 +55,6 @@ class Recognizer:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    @property
-    def streams(self) -> bool:
-        """Whether the encoder can run chunk by chunk."""
-        context = getattr(self.model.encoder, "context", None)
-        return context is not None and not context.full
-
     def tokens(self, hypothesis: Hypothesis) -> list[str]:
         """Return the token strings of a hypothesis."""
         return [self.model.token_list[token] for token in hypothesis.tokens]

@@ -67,7 +67,6 @@ def live(recognizer, samples, piece):
 @pytest.mark.parametrize("piece", [123, 640, 2560, 5000, 10**6])
 def test_streaming_equals_offline_in_any_pieces(student, search, piece):
     engine = recognizer(student, search=search)
-    assert engine.streams
     for num in (33333, 12345):
         samples = noise(num)
         offline = engine.decode([samples])[0][0]
@@ -107,7 +106,6 @@ def test_a_full_context_model_answers_after_the_end(teacher):
     engine = recognizer(teacher)
     samples = noise(20000)
     steps = live(engine, samples, 640)
-    assert not engine.streams
     assert all(step.hypothesis.tokens == () and step.num_frames == 0 for step in steps[:-1])
     assert steps[-1].hypothesis.tokens == engine.decode([samples])[0][0].tokens != ()
     assert steps[-1].audio_ms == pytest.approx(1250.0)
@@ -131,6 +129,8 @@ def test_report_of_a_data_directory(student, data, tmp_path):
     assert {record["utt"]: record["text"] for record in records} == offline
     assert totals["mode"] == "streaming" and totals["threads"] == 1 and totals["num_utts"] == 3
     assert totals["chunk_ms"] == 80 and totals["lookahead_ms"] == 0 and totals["piece_ms"] == 40
+    # Two frames of 40 ms: the second one ends at feature 4 + 6, whose window ends 512 samples after its start.
+    assert totals["algorithmic_latency_ms"] == (10 * 160 + 512) / 16
     assert totals["emission_delay_ms"] is None and totals["first_token_from"] == "audio_start"
     assert set(totals["chunk_compute_ms"]) == {"p50", "p90", "p99"}
     assert totals["audio_seconds"] == pytest.approx(sum(LENS.values()) / RATE, abs=2e-3)
@@ -222,6 +222,16 @@ def test_nothing_on_standard_input(student, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b""))))
     assert run(student, "-") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "-"
+
+
+def test_features_that_need_the_whole_utterance_are_refused(student):
+    from espnet2_kd.asr.live_decoder import LiveDecoder
+    from espnet2_kd.kd.registry import ConfigError
+
+    engine = recognizer(student)
+    engine.model.normalize = torch.nn.Identity()
+    with pytest.raises(ConfigError, match="piece|whole"):
+        LiveDecoder(engine)
 
 
 def test_problems_are_reported_without_a_traceback(student, data, tmp_path, capsys):
