@@ -142,6 +142,7 @@ class ChunkConformerEncoder(AbsEncoder):
     def set_chunk_ms(self, chunk_ms: float) -> None:
         """Change the chunk size alone; raises ValueError when it is no whole number of frames."""
         self.set_context(self._frames("chunk", chunk_ms, None), self.context.left, self.context.right)
+        self.sizes_in_ms = True
 
     def forward(
         self,
