@@ -1,0 +1,379 @@
+#!/usr/bin/env bash
+# Runs a distillation recipe, from a corpus to a table of results. Called in a recipe's directory, by its run.sh.
+# Usage: kd.sh [--option value]...
+#
+#   1 data     local/data.sh writes data/<set>           5 distill  every student, with and without a teacher
+#   2 feats    formatted audio in dump/raw, token list   6 decode   all test sets, offline and as if live
+#   3 stats    shapes and feature statistics             7 score    sclite, significance, RESULTS.md
+#   4 teacher  the teacher, once per seed                8 pack     one zip per system
+set -euo pipefail
+
+stage=1                   # first stage to run
+stop_stage=10000          # last stage to run
+skip_stages=""            # stages to leave out, e.g. "4 5"
+skip_data_prep=false      # leave out stages 1 and 2
+skip_train=false          # leave out stages 3, 4 and 5
+skip_eval=false           # leave out stages 6 and 7
+skip_packing=false        # leave out stage 8
+dry_run=false             # print the commands instead of running them
+nj=32                     # parallel jobs in data preparation and statistics
+inference_nj=32           # parallel jobs in decoding
+ngpu=1                    # GPUs for training; where there is none, the CPU is used
+num_threads=0             # CPU threads of a training; 0: one, or every core where there is no GPU
+dumpdir=dump              # where formatted audio goes
+expdir=exp                # where models and results go
+local_data_opts=""        # more options for local/data.sh
+synthetic=false           # let local/data.sh make up a tiny corpus of the same layout, to try the recipe out
+speed_perturb_factors=""  # copies of the training set at these speeds, e.g. "0.9 1.0 1.1"
+audio_format=flac         # flac, wav or ark
+fs=16k                    # sampling rate of the formatted audio
+min_wav_duration=0.1      # shorter training utterances are dropped (seconds)
+max_wav_duration=20       # longer training utterances are dropped (seconds)
+token_type=bpe            # bpe, char or word
+nbpe=30                   # size of the BPE vocabulary
+bpemode=unigram           # unigram or bpe
+max_oov=0.1               # highest rate of unknown tokens in the text of validation and test sets
+train_set=""              # name of the training set
+valid_set=""              # name of the validation set
+test_sets=""              # names of the test sets
+teacher_config=conf/train_teacher.yaml  # how the teacher is trained
+distill_configs=""        # how each student is trained; where kd_terms are given, it learns from the teacher
+seeds="1"                 # every system is trained once per seed
+asr_args=""               # more options for every training, e.g. "--max_epoch 3"
+inference_config=conf/decode.yaml  # how to search
+inference_asr_model=valid.loss_transducer.ave.pth  # which checkpoint is decoded and teaches
+score_opts=""             # more options for the report, e.g. "--title Digits"
+
+COMMAND_LINE=("$@")
+# shellcheck source=path.sh
+. "$(dirname "${BASH_SOURCE[0]}")/path.sh"
+. "${KD_ROOT}/utils/parse_options.sh"
+. "${KD_ROOT}/utils/log.sh"
+. "${KD_ROOT}/utils/once.sh"
+TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
+CMD_SH=./cmd.sh
+[[ -f ${CMD_SH} ]] || CMD_SH=${TEMPLATE}/cmd.sh
+# shellcheck source=cmd.sh
+. "${CMD_SH}"
+
+NUM_STREAM_UTTS=50  # per test set, decoded as if live; one after the other, so that the timing is honest
+STAGES=("" data feats stats teacher distill decode score pack)
+
+read -ra distill_config_list <<<"${distill_configs}"
+read -ra test_set_list <<<"${test_sets}"
+read -ra seed_list <<<"${seeds}"
+read -ra asr_arg_list <<<"${asr_args}"
+read -ra score_opt_list <<<"${score_opts}"
+read -ra data_opt_list <<<"${local_data_opts}"
+! "${synthetic}" || data_opt_list+=(--synthetic true)
+read -ra train_command <<<"${train_cmd}"
+read -ra cuda_command <<<"${cuda_cmd}"
+read -ra decode_command <<<"${decode_cmd}"
+
+token_name=${token_type}
+[[ ${token_type} != bpe ]] || token_name=bpe_${bpemode}${nbpe}
+token_dir=data/token_list/${token_name}
+stats_dir=${expdir}/asr_stats_raw_${token_name}
+train_dir=${dumpdir}/raw/${train_set}
+valid_dir=${dumpdir}/raw/${valid_set}
+inference_tag=decode_$(basename "${inference_config}" .yaml)_${inference_asr_model%.pth}
+
+# exp_of CONFIG SEED: the experiment directory.
+exp_of() {
+    local stem=${1##*/}
+    printf '%s/asr_%s_seed%s' "${expdir}" "${stem%.yaml}" "$2"
+}
+
+# all_exps: the experiment directories of all systems, teachers first, one per line.
+all_exps() {
+    local config seed
+    for config in "${teacher_config}" "${distill_config_list[@]}"; do
+        for seed in "${seed_list[@]}"; do
+            printf '%s\n' "$(exp_of "${config}" "${seed}")"
+        done
+    done
+}
+
+stage_1_data() {
+    local dset
+    for dset in "${train_set}" "${valid_set}" "${test_set_list[@]}"; do
+        [[ -f data/${dset}/wav.scp ]] || "${dry_run}" || rm -f data/.done
+    done
+    once data/.done local/* -- ./local/data.sh "${data_opt_list[@]}"
+    for dset in "${train_set}" "${valid_set}" "${test_set_list[@]}"; do
+        run python3 -m espnet2_kd.bin.data_dir validate "data/${dset}"
+    done
+}
+
+# format_set SET OUT OPTION...: writes the audio of data/SET into OUT in one format and one sampling rate.
+format_set() {
+    local from=data/$1 to=$2
+    shift 2
+    once "${to}/.done" "${from}"/{wav.scp,segments,text,utt2spk} -- \
+        python3 -m espnet2_kd.bin.format_audio --fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "$@" \
+        "${from}" "${to}"
+}
+
+stage_2_feats() {
+    local dset org=${dumpdir}/raw/org
+    local -a speeds=()
+    [[ -z ${speed_perturb_factors} ]] || speeds=(--speed_perturb_factors "${speed_perturb_factors}")
+    format_set "${train_set}" "${org}/${train_set}" "${speeds[@]}"
+    format_set "${valid_set}" "${org}/${valid_set}"
+    for dset in "${test_set_list[@]}"; do
+        format_set "${dset}" "${dumpdir}/raw/${dset}"
+    done
+    for dset in "${train_set}" "${valid_set}"; do
+        once "${dumpdir}/raw/${dset}/.filtered" "${org}/${dset}"/{wav.scp,text} -- \
+            python3 -m espnet2_kd.bin.data_dir filter --fs "${fs}" \
+            --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
+            "${org}/${dset}" "${dumpdir}/raw/${dset}"
+    done
+    local -a check_texts=()
+    for dset in "${valid_set}" "${test_set_list[@]}"; do
+        check_texts+=("${dumpdir}/raw/${dset}/text")
+    done
+    once "${token_dir}/.done" {"${train_dir}","${valid_dir}"}/.filtered -- \
+        python3 -m espnet2_kd.bin.make_tokens --token_type "${token_type}" --nbpe "${nbpe}" --bpemode "${bpemode}" \
+        --text "${train_dir}/text" --check_text "${check_texts[@]}" --max_oov "${max_oov}" --output_dir "${token_dir}"
+    for dset in "${train_set}" "${valid_set}"; do
+        once "${dumpdir}/raw/${dset}/.labels_checked" "${dumpdir}/raw/${dset}/.filtered" "${token_dir}/tokens.txt" -- \
+            python3 -m espnet2_kd.bin.check_labels --data_dir "${dumpdir}/raw/${dset}" --token_dir "${token_dir}" \
+            --drop
+    done
+}
+
+# asr_train OUT OPTION...: sets train_argv to the training program with the options that statistics and training share.
+asr_train() {
+    local part dir audio_type=sound bpemodel=none
+    [[ ${audio_format} != ark ]] || audio_type=kaldi_ark
+    [[ ${token_type} != bpe ]] || bpemodel=${token_dir}/bpe.model
+    train_argv=(python3 -m espnet2_kd.bin.asr_train --output_dir "$1" --use_preprocessor true
+        --token_type "${token_type}" --token_list "${token_dir}/tokens.txt" --bpemodel "${bpemodel}")
+    for part in train valid; do
+        dir=${part}_dir
+        train_argv+=(--"${part}_data_path_and_name_and_type" "${!dir}/wav.scp,speech,${audio_type}"
+            --"${part}_data_path_and_name_and_type" "${!dir}/text,text,text")
+    done
+    train_argv+=("${@:2}" "${asr_arg_list[@]}")
+}
+
+# split_keys N: deals the keys of the training and validation sets out to N jobs.
+split_keys() {
+    local part dir
+    for part in train valid; do
+        dir=${part}_dir
+        awk -v n="$1" -v to="${stats_dir}/logdir/${part}." '{ print > (to (NR - 1) % n + 1 ".scp") }' "${!dir}/wav.scp"
+    done
+}
+
+# gather_stats N: joins the statistics of N jobs. Shapes are sorted, so that training does not depend on N, and text
+# shapes get the vocabulary size, which ESPnet2's batch samplers count.
+gather_stats() {
+    local part num_tokens
+    local -a parts=()
+    for ((n = 1; n <= $1; n++)); do
+        parts+=(--input_dir "${stats_dir}/logdir/stats.${n}")
+    done
+    python3 -m espnet2.bin.aggregate_stats_dirs "${parts[@]}" --output_dir "${stats_dir}"
+    num_tokens=$(wc -l <"${token_dir}/tokens.txt")
+    for part in train valid; do
+        sort -o "${stats_dir}/${part}/speech_shape" "${stats_dir}/${part}/speech_shape"
+        sort "${stats_dir}/${part}/text_shape" |
+            sed "s/\$/,${num_tokens}/" >"${stats_dir}/${part}/text_shape.${token_type}"
+    done
+}
+
+stage_3_stats() {
+    local jobs logdir=${stats_dir}/logdir
+    local -a train_argv inputs=("${train_dir}"/{wav.scp,text} "${valid_dir}"/{wav.scp,text} "${token_dir}/tokens.txt"
+        "${teacher_config}")
+    jobs=$(num_jobs "$(num_jobs "${nj}" "${train_dir}/wav.scp")" "${valid_dir}/wav.scp")
+    asr_train "${logdir}/stats.JOB" --config "${teacher_config}" --collect_stats true --ngpu 0 \
+        --train_shape_file "${logdir}/train.JOB.scp" --valid_shape_file "${logdir}/valid.JOB.scp"
+    run mkdir -p "${logdir}"
+    once "${logdir}/.split" "${inputs[@]}" -- split_keys "${jobs}"
+    once "${logdir}/.done" "${inputs[@]}" -- \
+        "${train_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${logdir}/stats.JOB.log" "${train_argv[@]}"
+    once "${stats_dir}/.done" "${logdir}/.done" -- gather_stats "${jobs}"
+}
+
+# train CONFIG SEED TEACHER: trains one system, or goes on with it; TEACHER is empty or an experiment directory.
+train() {
+    local config=$1 seed=$2 teacher=$3 exp part
+    exp=$(exp_of "${config}" "${seed}")
+    local -a inputs=("${config}" "${token_dir}/tokens.txt" "${train_dir}/wav.scp") options=() train_argv
+    for part in train valid; do
+        inputs+=("${stats_dir}/${part}"/{speech_shape,text_shape."${token_type}"})
+        options+=(--"${part}_shape_file" "${stats_dir}/${part}/speech_shape"
+            --"${part}_shape_file" "${stats_dir}/${part}/text_shape.${token_type}")
+    done
+    if [[ -n ${teacher} ]]; then
+        inputs+=("${teacher}/${inference_asr_model}")
+        options+=(--teacher_conf "exp=${teacher}")
+    fi
+    asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
+        --normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz" \
+        --fold_length 80000 --fold_length 150 "${options[@]}"
+    ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
+    "${dry_run}" || prepare_exp "${exp}" "${inputs[@]}"
+    once "${exp}/.done" "${inputs[@]}" -- \
+        "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" \
+        --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${train_argv[@]}"
+}
+
+# prepare_exp EXP INPUT...: keeps the command that makes EXP, and refuses to go on in a directory made of other inputs.
+prepare_exp() {
+    local exp=$1
+    shift
+    mkdir -p "${exp}"
+    sha256sum -- "$@" >"${exp}/.inputs"
+    printf '%s  asr_args\n' "${asr_args}" >>"${exp}/.inputs"
+    if [[ -f ${exp}/checkpoint.pth && -f ${exp}/inputs.sha256 ]]; then
+        diff "${exp}/inputs.sha256" "${exp}/.inputs" >&2 ||
+            fail "${exp}: trained from the inputs marked < above, now those marked >: move it away or restore them"
+    fi
+    mv "${exp}/.inputs" "${exp}/inputs.sha256"
+    printf '#!/usr/bin/env bash\n# Goes on with this training.\ncd %q && %q %s --stage %s "$@"\n' "${PWD}" \
+        "${TEMPLATE}/kd.sh" "$(printf '%q ' "${COMMAND_LINE[@]}")" "${number}" >"${exp}/run.sh"
+    chmod +x "${exp}/run.sh"
+}
+
+stage_4_teacher() {
+    local seed
+    for seed in "${seed_list[@]}"; do
+        log "Teacher, seed ${seed}"
+        train "${teacher_config}" "${seed}" ""
+    done
+}
+
+stage_5_distill() {
+    local config seed teacher
+    for config in "${distill_config_list[@]}"; do
+        for seed in "${seed_list[@]}"; do
+            log "${config}, seed ${seed}"
+            teacher=""
+            ! grep -q '^kd_terms:' "${config}" || teacher=$(exp_of "${teacher_config}" "${seed}")
+            train "${config}" "${seed}" "${teacher}"
+        done
+    done
+}
+
+# gather_hypotheses OUT N: joins what N decoding jobs wrote.
+gather_hypotheses() {
+    local name n
+    for name in text token score; do
+        for ((n = 1; n <= $2; n++)); do
+            cat "$1/logdir/output.${n}/${name}"
+        done | sort >"$1/.${name}"
+        mv "$1/.${name}" "$1/${name}"
+    done
+}
+
+stage_6_decode() {
+    local exp dset from out jobs aligner
+    local -a model
+    aligner=$(exp_of "${teacher_config}" "${seed_list[0]}")
+    for exp in $(all_exps); do
+        model=(--exp "${exp}" --model_file "${inference_asr_model}" --config "${inference_config}")
+        for dset in "${test_set_list[@]}"; do
+            from=${dumpdir}/raw/${dset}
+            out=${exp}/${inference_tag}/${dset}
+            jobs=$(num_jobs "${inference_nj}" "${from}/wav.scp")
+            once "${from}/split${jobs}utt/.done" "${from}"/{wav.scp,text} -- \
+                python3 -m espnet2_kd.bin.data_dir split --num "${jobs}" "${from}"
+            once "${out}/logdir/.done" "${from}"/{wav.scp,text} "${inference_config}" \
+                "${exp}/${inference_asr_model}" -- \
+                "${decode_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${out}/logdir/decode.JOB.log" \
+                python3 -m espnet2_kd.bin.decode "${model[@]}" \
+                --data_dir "${from}/split${jobs}utt/JOB" --output_dir "${out}/logdir/output.JOB"
+            once "${out}/.decoded" "${out}/logdir/.done" -- gather_hypotheses "${out}" "${jobs}"
+            once "${out}/.streamed" "${from}"/{wav.scp,text} "${inference_config}" \
+                {"${exp}","${aligner}"}/"${inference_asr_model}" -- \
+                "${decode_command[@]}" --follow '[0-9]+/[0-9]+' "${out}/stream.log" \
+                python3 -m espnet2_kd.bin.stream "${model[@]}" --data_dir "${from}" --max_utts "${NUM_STREAM_UTTS}" \
+                --num_threads 1 --align_exp "${aligner}" --output_dir "${out}"
+        done
+    done
+}
+
+stage_7_score() {
+    local exp dset out
+    for exp in $(all_exps); do
+        for dset in "${test_set_list[@]}"; do
+            out=${exp}/${inference_tag}/${dset}
+            once "${out}/.scored" "${out}/text" "${dumpdir}/raw/${dset}"/{text,utt2spk} -- \
+                python3 -m espnet2_kd.bin.score --ref "${dumpdir}/raw/${dset}/text" --hyp "${out}/text" \
+                --utt2spk "${dumpdir}/raw/${dset}/utt2spk" --token_dir "${token_dir}" --output_dir "${out}"
+        done
+    done
+    run python3 -m espnet2_kd.bin.report --exp_dirs "$(all_exps | paste -sd ' ')" \
+        --inference_tag "${inference_tag}" --test_sets "${test_sets}" --json "${expdir}/report/results.json" \
+        --output RESULTS.md "${score_opt_list[@]}"
+}
+
+stage_8_pack() {
+    local exp
+    local -a options=(--option "${stats_dir}/train/feats_stats.npz")
+    [[ ${token_type} != bpe ]] || options+=(--option "${token_dir}/bpe.model")
+    for exp in $(all_exps); do
+        once "${exp}/.packed" "${exp}/${inference_asr_model}" "${exp}/config.yaml" -- \
+            python3 -m espnet2.bin.pack asr --asr_train_config "${exp}/config.yaml" \
+            --asr_model_file "${exp}/${inference_asr_model}" "${options[@]}" --outpath "${exp}/${exp##*/}.zip"
+    done
+}
+
+check_options() {
+    local name
+    for name in stage stop_stage nj inference_nj ngpu num_threads; do
+        [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
+    done
+    for name in train_set valid_set test_sets seeds distill_configs; do
+        [[ -n ${!name} ]] || fail "--${name} is not set"
+    done
+    # A blank in these would come apart in the lists that are separated by blanks.
+    for name in expdir dumpdir train_set valid_set; do
+        [[ ${!name} != *[[:space:]]* ]] || fail "--${name} '${!name}' must not contain blanks"
+    done
+    for name in "${teacher_config}" "${distill_config_list[@]}" "${inference_config}"; do
+        [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
+    done
+}
+
+main() {
+    local number
+    local -a todo=()
+    ! "${skip_data_prep}" || skip_stages+=" 1 2"
+    ! "${skip_train}" || skip_stages+=" 3 4 5"
+    ! "${skip_eval}" || skip_stages+=" 6 7"
+    ! "${skip_packing}" || skip_stages+=" 8"
+    [[ -z ${skip_stages} ]] || log "Skipped stages: ${skip_stages# }"
+    for ((number = stage < 1 ? 1 : stage; number <= stop_stage && number < ${#STAGES[@]}; number++)); do
+        [[ " ${skip_stages} " == *" ${number} "* ]] || todo+=("${number}")
+    done
+    if ! "${dry_run}"; then
+        python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "${todo[*]}"
+        if [[ ${train_cmd} == run.py* ]]; then
+            # More jobs than cores would only load the same program more often.
+            nj=$((nj < $(nproc) ? nj : $(nproc)))
+            inference_nj=$((inference_nj < $(nproc) ? inference_nj : $(nproc)))
+        fi
+        if ((ngpu > 0)) && [[ ${cuda_cmd} == run.py* ]] && ! nvidia-smi -L >/dev/null 2>&1; then
+            log "No GPU on this machine: training on the CPU"
+            ngpu=0
+        fi
+        ((num_threads > 0)) || num_threads=$((ngpu > 0 ? 1 : $(nproc)))
+    fi
+    for number in "${todo[@]}"; do
+        log "Stage ${number}: ${STAGES[number]}"
+        "stage_${number}_${STAGES[number]}"
+    done
+    log "Successfully finished. [elapsed=${SECONDS}s]"
+}
+
+if [[ $# -gt 0 ]]; then
+    print_options_help >&2
+    exit 2
+fi
+check_options
+main

@@ -1,0 +1,14 @@
+# shellcheck shell=bash
+# Source it: makes the environment of tools/setup.sh and this project's commands known to the shell and to Python.
+
+KD_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
+export KD_ROOT
+KD_VENV=${KD_VENV:-${KD_ROOT}/tools/venv}
+# Debian puts sclite and its companions outside the PATH.
+export PATH="${KD_VENV}/bin:${KD_ROOT}/utils:${PATH}:/usr/lib/sctk/bin"
+export PYTHONPATH="${KD_ROOT}${PYTHONPATH:+:${PYTHONPATH}}"
+
+# Kaldi's files are sorted by bytes; Python reads and writes UTF-8 all the same.
+export LC_ALL=C PYTHONUTF8=1
+# Importing ESPnet2 looks for two nltk archives and downloads them when they are missing; the set-up leaves empty ones.
+export NLTK_DATA="${NLTK_DATA:+${NLTK_DATA}:}${KD_VENV}/nltk_data"
