@@ -1,0 +1,1 @@
+"""Scores, significance and RESULTS.md; imports neither torch nor espnet2."""
