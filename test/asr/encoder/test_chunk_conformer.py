@@ -1,0 +1,279 @@
+import pytest
+import torch
+from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
+from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
+
+from espnet2_kd.asr.encoder.chunk_conformer import ChunkConformerEncoder
+from espnet2_kd.kd.taps import as_seq, record
+from espnet2_kd.layers.chunk_context import ChunkContext
+
+FEATS = 20
+SMALL = {"output_size": 16, "attention_heads": 2, "linear_units": 24, "num_blocks": 2, "cnn_module_kernel": 5}
+STREAMING = {"chunk_frames": 4, "left_frames": 6}
+
+
+def encoder(seed=0, **settings):
+    torch.manual_seed(seed)
+    module = ChunkConformerEncoder(FEATS, **{**SMALL, **settings})
+    for name, parameter in module.named_parameters():
+        # Sharp attention, so that a wrong key or distance shows.
+        if "linear_q" in name or "linear_k" in name or "linear_pos" in name:
+            torch.nn.init.normal_(parameter, std=0.6)
+    return module.eval()
+
+
+def batch(num, size, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    lens = torch.randint(num // 3, num + 1, (size,), generator=generator)
+    lens[size // 2] = num
+    return torch.randn(size, num, FEATS, generator=generator), lens
+
+
+def stream(module, feats, lens, sizes):
+    """Outputs of each call and the last state; sizes are repeated until the end."""
+    state, outputs, start, n = module.initial_state(len(feats)), [], 0, 0
+    num = feats.shape[1]
+    while start < num:
+        size = min(sizes[n % len(sizes)], num - start)
+        piece_lens = (lens - start).clamp(0, size)
+        out, state = module.forward_chunk(feats[:, start : start + size], state, start + size == num, piece_lens)
+        outputs.append(out)
+        start, n = start + size, n + 1
+    return outputs, state
+
+
+@pytest.mark.parametrize("input_layer", ["conv2d", "conv2d2", "conv2d6", "conv2d8"])
+@pytest.mark.parametrize("macaron", [True, False])
+def test_full_context_equals_espnets_conformer_with_the_same_weights(input_layer, macaron):
+    shared = {**SMALL, "input_layer": input_layer, "macaron_style": macaron}
+    ours = encoder(**{**shared, "conv_norm": "batch_norm"})
+    stock = ConformerEncoder(FEATS, rel_pos_type="latest", **shared).eval()
+    weights = {name.replace("embed.out.0.", "embed.out."): name for name in stock.state_dict()}
+    assert weights.keys() == ours.state_dict().keys()
+    values = {weights[name]: value for name, value in ours.state_dict().items()}
+    stock.load_state_dict({name: values[name].view_as(value) for name, value in stock.state_dict().items()})
+    for norm in (m for m in stock.modules() if isinstance(m, torch.nn.LayerNorm)):
+        norm.eps = ours.after_norm.eps
+    feats, lens = torch.randn(2, 90, FEATS), torch.tensor([90, 90])
+    with torch.no_grad():
+        expected, expected_lens, _ = stock(feats, lens)
+        actual, actual_lens, _ = ours(feats, lens)
+    assert torch.equal(actual_lens, expected_lens)
+    assert (actual - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        STREAMING,
+        {"chunk_frames": 3, "left_frames": 4, "right_frames": 1, "input_layer": "conv2d2"},
+        {"chunk_frames": 2, "left_frames": 3, "right_frames": 5, "input_layer": "conv2d6"},
+        {"chunk_frames": 1, "left_frames": 0, "conv_norm": "batch_norm"},
+        {"chunk_frames": 5, "use_cnn_module": False, "causal_conv": False},
+        {"chunk_frames": 70, "left_frames": 3, "macaron_style": False, "input_layer": "conv2d2"},
+    ],
+)
+@pytest.mark.parametrize("size", [1, 8])
+def test_stream_equals_whole_for_any_split(settings, size):
+    module = encoder(**settings)
+    for num in (15, 44, 203):
+        feats, lens = batch(num, size)
+        with torch.no_grad():
+            expected, olens, _ = module(feats, lens)
+            valid = torch.arange(expected.shape[1]) < olens[:, None]
+            for sizes in ([1], [3, 0, 19, 1], [64], [num]):
+                outputs, state = stream(module, feats, lens, sizes)
+                actual = torch.cat(outputs, dim=1)
+                assert actual.shape == expected.shape
+                assert torch.equal(state.lens, olens)
+                assert not valid.any() or (actual - expected)[valid].abs().max() < 1e-4
+
+
+def test_frames_come_out_as_soon_as_their_context_is_there():
+    module = encoder(**STREAMING, right_frames=2)
+    chunk, ahead = 4, module.lookahead_frames
+    assert ahead == 4 + 2
+    feats, lens = batch(203, 1)
+    with torch.no_grad():
+        outputs, _ = stream(module, feats, lens, [1])
+    counts = torch.tensor([out.shape[1] for out in outputs[:-1]]).cumsum(0).tolist()
+    for received, emitted in enumerate(counts, start=1):
+        frames = max((received - 7) // 4 + 1, 0)
+        assert emitted == max(frames - ahead, 0) // chunk * chunk
+
+
+def test_stream_longer_than_a_minute_remembers_no_more():
+    module = encoder(**STREAMING, right_frames=1)
+    state, seen, count = module.initial_state(2), set(), 0
+    with torch.no_grad():
+        for n in range(600):
+            out, state = module.forward_chunk(torch.randn(2, 16, FEATS), state)
+            count += out.shape[1]
+            if n >= 10:
+                tensors = [state.feats, *(t for b in state.blocks for t in (b.pending, b.keys, b.values, b.conv))]
+                seen.add(tuple(t.shape for t in tensors))
+    assert len(seen) == 1
+    assert count == state.emitted > 2300 and out.isfinite().all()
+
+
+def test_no_longest_utterance():
+    module = encoder(**STREAMING, num_blocks=1)
+    with torch.no_grad():
+        feats, lens = batch(24100, 1)
+        whole, olens, _ = module(feats, lens)
+        assert olens.item() == whole.shape[1] > 6000
+        tail, _, _ = module(feats[:, 16 * 1480 :], torch.tensor([24100 - 16 * 1480]))
+    # Attention reaches 9 frames back, the convolution 4: the end is that of a short utterance begun on a chunk boundary.
+    shift = whole.shape[1] - tail.shape[1]
+    assert shift == 1480 * 4
+    torch.testing.assert_close(whole[:, -60:], tail[:, -60:], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("right", [0, 2])
+def test_gradient_reaches_no_frame_beyond_the_lookahead(right):
+    module = encoder(**STREAMING, right_frames=right)
+    feats = torch.randn(1, 203, FEATS, requires_grad=True)
+    out, _, _ = module(feats, torch.tensor([203]))
+    # A plain sum over a normalised frame is constant.
+    out = out * torch.randn(16)
+    for frame in (0, 5, 18):
+        (grad,) = torch.autograd.grad(out[0, frame].sum(), feats, retain_graph=True)
+        last = frame // 4 * 4 + 3 + module.lookahead_frames
+        reached = grad[0].abs().sum(1).nonzero()[:, 0]
+        assert int(reached.max()) == last * 4 + 6
+
+
+@pytest.mark.parametrize("settings", [{}, STREAMING, {**STREAMING, "right_frames": 3}])
+def test_batch_of_one_equals_batch_of_eight_whatever_the_padding(settings):
+    module = encoder(**settings)
+    feats, lens = batch(203, 8)
+    padding = torch.arange(203) >= lens[:, None]
+    with torch.no_grad():
+        together, olens, _ = module(feats.masked_fill(padding[:, :, None], float("nan")), lens)
+        for b in range(8):
+            alone, num, _ = module(feats[b : b + 1, : lens[b]], lens[b : b + 1])
+            assert num.item() == olens[b] == alone.shape[1]
+            assert (together[b, : olens[b]] - alone[0]).abs().max() < 1e-5
+    assert together.isfinite().all()
+
+
+def test_padding_gets_no_gradient():
+    module = encoder(**STREAMING)
+    feats, lens = batch(120, 3)
+    feats.requires_grad_()
+    out, olens, _ = module(feats, lens)
+    out[torch.arange(out.shape[1]) < olens[:, None]].sum().backward()
+    padding = torch.arange(120) >= lens[:, None]
+    assert not feats.grad[padding].any() and feats.grad[~padding].any()
+
+
+def test_an_utterance_shorter_than_one_frame_within_a_batch_has_none():
+    module = encoder(**STREAMING)
+    out, olens, _ = module(torch.randn(2, 60, FEATS), torch.tensor([60, 6]))
+    assert olens.tolist() == [14, 0] and out.isfinite().all()
+
+
+@pytest.mark.parametrize(("input_layer", "limit"), [("conv2d", 7), ("conv2d2", 7), ("conv2d6", 11), ("conv2d8", 15)])
+def test_too_short_input_raises_as_in_espnet(input_layer, limit):
+    stock = ConformerEncoder(FEATS, input_layer=input_layer, **SMALL)
+    feats, lens = torch.randn(1, limit - 1, FEATS), torch.tensor([limit - 1])
+    for module in (stock, encoder(input_layer=input_layer)):
+        with pytest.raises(TooShortUttError) as error:
+            module(feats, lens)
+        assert (error.value.actual_size, error.value.limit) == (limit - 1, limit)
+    out, olens, _ = encoder(input_layer=input_layer)(torch.randn(1, limit, FEATS), torch.tensor([limit]))
+    assert out.shape == (1, 1, 16) and olens.tolist() == [1]
+
+
+def test_milliseconds_are_frames():
+    module = encoder(chunk_ms=160, left_ms=640, right_ms=40)
+    assert module.context == ChunkContext(4, 16, 1)
+    assert module.frame_ms == 40
+    assert encoder(chunk_ms=240, left_ms=0, input_layer="conv2d6").context == ChunkContext(4, 0)
+    assert encoder(chunk_ms=128, frame_shift_ms=8).context == ChunkContext(4)
+    module.set_chunk_ms(320)
+    assert module.context == ChunkContext(8, 16, 1)
+    module.set_context(2, None, 3)
+    assert module.context == ChunkContext(2, None, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"chunk_ms": 150}, "chunk_ms=150 is not a multiple of the encoder frame of 40 ms"),
+        ({"chunk_ms": 160, "left_ms": 90}, "left_ms=90 is not a multiple"),
+        ({"chunk_ms": 160, "chunk_frames": 4}, "chunk_ms or chunk_frames, not both"),
+        ({"chunk_ms": 0}, "at least one frame"),
+        ({"left_ms": 160}, "need a chunk size"),
+        ({"chunk_ms": 160, "causal_conv": False}, "causal_conv=False looks past the chunk"),
+        ({"dynamic_chunk_frames": [4], "causal_conv": False}, "causal_conv=False looks past the chunk"),
+        ({"dynamic_full_prob": 0.5}, "needs dynamic_chunk_frames"),
+        ({"dynamic_chunk_frames": [4], "dynamic_full_prob": 2.0}, "between 0 and 1"),
+        ({"dynamic_chunk_frames": [0]}, "at least one frame"),
+        ({"cnn_module_kernel": 4}, "odd kernel"),
+        ({"conv_norm": "none"}, "unknown conv_norm"),
+        ({"activation_type": "sine"}, "unknown activation"),
+        ({"input_layer": "embed"}, "unknown input_layer"),
+    ],
+)
+def test_wrong_settings_fail_at_once(settings, message):
+    with pytest.raises(ValueError, match=message):
+        encoder(**settings)
+
+
+def test_changing_the_context_of_a_centred_encoder_is_refused():
+    with pytest.raises(ValueError, match="causal_conv=False"):
+        encoder().set_context(4, 8)
+    with pytest.raises(ValueError, match="full context cannot run chunk by chunk"):
+        encoder().initial_state()
+
+
+def test_dynamic_chunks_draw_from_the_list_in_training_only():
+    module = encoder(
+        chunk_frames=8, left_frames=6, dynamic_chunk_frames=[2, 5], dynamic_full_prob=0.4, dropout_rate=0.0
+    )
+    module.dropout.p = 0.0
+    feats, lens = batch(120, 2)
+
+    def outcome(context):
+        fixed = encoder(chunk_frames=8, left_frames=6, dropout_rate=0.0)
+        fixed.context = context
+        return fixed(feats, lens)[0]
+
+    known = [outcome(c) for c in (ChunkContext(2, 6), ChunkContext(5, 6), ChunkContext(), ChunkContext(8, 6))]
+    with torch.no_grad():
+        assert torch.equal(module(feats, lens)[0], known[3])
+        module.train()
+        counts = [0] * 4
+        for _ in range(80):
+            out = module(feats, lens)[0]
+            counts[[torch.allclose(out, k, atol=1e-6) for k in known].index(True)] += 1
+    assert counts[3] == 0 and all(10 < count < 50 for count in counts[:3])
+
+
+def test_taps_for_distillation():
+    module = encoder(**STREAMING)
+    feats, lens = batch(120, 3)
+    with record(module, ["encoders.1", "encoders.0.self_attn.linear_q"]) as taps:
+        _, olens, _ = module(feats, lens)
+    block = as_seq(taps["encoders.1"])
+    assert block.x.shape == (3, 29, 16) and torch.equal(block.lens, olens)
+    assert as_seq(taps["encoders.0.self_attn.linear_q"]).x.shape == (3, 29, 16)
+
+
+def test_bfloat16_autocast_is_close_and_keeps_the_residual_stream_in_float32():
+    module = ChunkConformerEncoder(FEATS, **SMALL, **STREAMING, dropout_rate=0.0).eval()
+    feats, lens = batch(203, 3)
+    exact, olens, _ = module(feats, lens)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, _, _ = module(feats, lens)
+    valid = torch.arange(out.shape[1]) < olens[:, None]
+    assert out.dtype == torch.float32
+    assert 0 < (out - exact)[valid].norm() / exact[valid].norm() < 0.03
+
+
+def test_frames_after_the_end_of_a_stream_are_refused():
+    module = encoder(**STREAMING)
+    _, state = module.forward_chunk(torch.randn(2, 20, FEATS), module.initial_state(2), lens=torch.tensor([20, 11]))
+    with pytest.raises(ValueError, match="a stream that has ended gets further frames"):
+        module.forward_chunk(torch.randn(2, 20, FEATS), state)
