@@ -1,0 +1,42 @@
+SHELL := /bin/bash
+export PATH := $(or $(KD_VENV),$(CURDIR)/tools/venv)/bin:$(CURDIR)/utils:$(PATH):/usr/lib/sctk/bin
+export PYTHONPATH := $(CURDIR)
+export PYTHONUTF8 := 1
+# Tests run in parallel processes; more threads in each would only fight for the cores.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test check lint unit recipes lock clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: ## tools/venv with the locked versions, and sclite, espeak-ng, shellcheck, bats through apt
+	@tools/setup.sh
+
+demo: setup ## the whole of egs2/mini: corpus, teacher, students, scores (a quarter of an hour on two cores)
+	@env -u OMP_NUM_THREADS egs2/mini/asr1/run.sh
+
+test: check recipes ## lint, unit tests and small runs of the recipes
+
+check: lint unit ## what a commit should pass
+
+lint: setup ## ruff, import contracts, shellcheck
+	@tools/check_env.py --quiet --stages test
+	ruff check .
+	ruff format --check .
+	lint-imports --no-logo
+	git ls-files -z --cached --others --exclude-standard '*.sh' | xargs -0 shellcheck -x -P egs2/TEMPLATE/kd1:utils
+
+unit: setup ## tests of every part
+	bats test/shell
+	python -m pytest -q -n auto --ignore test/recipes test
+
+recipes: setup ## small runs of the recipes
+	python -m pytest -q test/recipes
+
+lock: ## tools/requirements.lock anew, from pyproject.toml
+	tools/lock.sh
+
+clean: ## remove caches; data, experiments and tools/venv stay
+	find . -name __pycache__ -not -path './tools/venv/*' -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .ruff_cache .import_linter_cache .hypothesis
