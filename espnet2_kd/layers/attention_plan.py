@@ -38,10 +38,11 @@ class AttentionPlan:
             block = _block_size(context)
             if num_frames > context.left + block + context.right:
                 return cls._folded(lens, num_frames, context, block)
-        return cls._dense(lens, num_frames, context)
+        return cls.dense(lens, num_frames, context)
 
     @classmethod
-    def _dense(cls, lens: torch.Tensor, num_frames: int, context: ChunkContext) -> "AttentionPlan":
+    def dense(cls, lens: torch.Tensor, num_frames: int, context: ChunkContext) -> "AttentionPlan":
+        """Plan of one block, whatever the context."""
         t = torch.arange(num_frames, device=lens.device)
         allowed = (t < lens[:, None])[:, None, :]
         if not context.full:

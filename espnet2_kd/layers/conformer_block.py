@@ -119,7 +119,7 @@ class ConformerBlock(nn.Module):
         first, last = state.emitted, state.emitted + num
         received = first + state.pending.shape[1]
         oldest = received - state.keys.shape[1]
-        newest = min(received, -(-last // context.chunk) * context.chunk + context.right)
+        newest = min(received, last + context.right)
         frames = torch.arange(first, last, device=x.device)
         keys = torch.arange(oldest, newest, device=x.device)
         blocked = ~(context.allowed(frames, keys) & (keys < limits[:, None])[:, None])
@@ -128,7 +128,7 @@ class ConformerBlock(nn.Module):
         x = x + self.self_attn.attend_cached(self.norm_mha(x), k, v, self.self_attn.positions(pos), blocked)
         conv = state.conv
         if self.conv_module is not None:
-            y, conv = self.conv_module.forward_chunk(self.norm_conv(x), frames < limits[:, None], conv)
+            y, conv = self.conv_module.forward_chunk(self.norm_conv(x), conv)
             x = x + y
         keep = state.keys.shape[1] if context.left is None else received - last + context.left
         return self._last(x), BlockState(rest, _newest(state.keys, keep), _newest(state.values, keep), conv, last)

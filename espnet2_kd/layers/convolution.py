@@ -35,27 +35,28 @@ class ConvolutionModule(nn.Module):
     def forward(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """x (B, T, D), valid (B, T) bool -> (B, T, D)."""
         before = self.history if self.causal else self.history // 2
-        return self._convolve(F.pad(self._gate(x, valid), (before, self.history - before)), valid)
-
-    def forward_chunk(
-        self, x: torch.Tensor, valid: torch.Tensor, past: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Next frames x (B, T, D) of a stream; past (B, D, kernel_size - 1), zeros at the start -> output, new past."""
-        gated = torch.cat((past, self._gate(x, valid)), dim=2)
-        return self._convolve(gated, valid), gated[:, :, gated.shape[2] - self.history :]
-
-    def _gate(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         # Masked after the pointwise layer, whose bias would turn padding into signal again.
-        return F.glu(self.pointwise_conv1(x), dim=-1).masked_fill(~valid[:, :, None], 0.0).transpose(1, 2)
+        gated = self._gate(x).masked_fill(~valid[:, None], 0.0)
+        return self._after(self.depthwise_conv(F.pad(gated, (before, self.history - before))), valid)
 
-    def _convolve(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        x = self.depthwise_conv(x).transpose(1, 2)
-        return self.pointwise_conv2(self.activation(self._normalize(x, valid)))
+    def forward_chunk(self, x: torch.Tensor, past: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Next frames x (B, T, D) of a stream, past (B, D, kernel_size - 1), zeros at the start -> output, new past.
 
-    def _normalize(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        For inference with a causal kernel. Needs no mask: what follows the end of a stream reaches none of its frames.
+        """
+        gated = torch.cat((past, self._gate(x)), dim=2)
+        return self._after(self.depthwise_conv(gated)), gated[:, :, gated.shape[2] - self.history :]
+
+    def _gate(self, x: torch.Tensor) -> torch.Tensor:
+        return F.glu(self.pointwise_conv1(x), dim=-1).transpose(1, 2)
+
+    def _after(self, x: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+        return self.pointwise_conv2(self.activation(self._normalize(x.transpose(1, 2), valid)))
+
+    def _normalize(self, x: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
         if isinstance(self.norm, nn.LayerNorm):
             return self.norm(x)
-        if self.training:
+        if self.training and valid is not None:
             y = self.norm(x[valid])
             return torch.zeros_like(x, dtype=y.dtype).index_put((valid,), y)
         return self.norm(x.transpose(1, 2)).transpose(1, 2)

@@ -73,6 +73,23 @@ def test_the_end_may_come_with_an_empty_piece():
 
 
 @pytest.mark.parametrize("center", [False, True])
+def test_what_follows_the_end_of_all_streams_does_not_count(center):
+    reference = model(center=center)
+    samples, _ = noise(2, 1000)
+    lens = torch.tensor([930, 700])
+    frontend = StreamingFrontend(reference)
+    parts = [samples[:, :600], samples[:, 600:], torch.randn(2, 300)]
+    part_lens = [[600, 600], [330, 100], [0, 0]]
+    feats = [
+        frontend.accept(part, torch.tensor(valid), final)[0]
+        for part, valid, final in zip(parts, part_lens, (False, False, True))
+    ]
+    expected, _ = whole(reference, samples[:, :930], lens)
+    assert torch.cat(feats, dim=1).shape == expected.shape
+    torch.testing.assert_close(torch.cat(feats, dim=1)[0], expected[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("center", [False, True])
 def test_audio_shorter_than_a_window_has_no_frame(center):
     frontend = StreamingFrontend(model(center=center))
     feats, lens = frontend.accept(torch.randn(2, 100), torch.tensor([100, 30]), True)

@@ -110,7 +110,7 @@ def test_folded_equals_dense_for_random_sizes(seed):
     lens = torch.tensor([num, draw(1, num + 1)])
     module = attention(seed=seed)
     x = torch.randn(2, num, SIZE, dtype=torch.float64, generator=generator)
-    plan = AttentionPlan._dense(lens, num, context)
+    plan = AttentionPlan.dense(lens, num, context)
     dense = module(x, relative_positions(plan.back, plan.ahead, SIZE, x), plan)
     valid = torch.arange(num) < lens[:, None]
     torch.testing.assert_close(run(module, x, lens, context)[valid], dense[valid], rtol=1e-9, atol=1e-9)

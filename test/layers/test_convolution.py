@@ -46,11 +46,11 @@ def test_stream_equals_whole(norm, kernel):
     x, valid = torch.randn(2, 11, 6, dtype=torch.float64), valid_frames(11, [11, 6])
     past = x.new_zeros(2, 6, conv.history)
     outputs = []
-    for piece, ok in zip(x.split([1, 4, 6], dim=1), valid.split([1, 4, 6], dim=1)):
-        out, past = conv.forward_chunk(piece, ok, past)
+    for piece in x.split([1, 4, 6], dim=1):
+        out, past = conv.forward_chunk(piece, past)
         assert past.shape == (2, 6, kernel - 1)
         outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, dim=1), conv(x, valid))
+    torch.testing.assert_close(torch.cat(outputs, dim=1)[valid], conv(x, valid)[valid])
 
 
 def test_batch_statistics_leave_out_padding():

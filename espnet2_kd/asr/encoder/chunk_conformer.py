@@ -164,13 +164,12 @@ class ChunkConformerEncoder(AbsEncoder):
                 shortest,
             )
         ilens = ilens.to(xs_pad.device)
+        # Zeros, because what lies in the padding may be no number, and no number times a gradient of zero is none either.
         x = self._embed(xs_pad.masked_fill(_padding(ilens, xs_pad.shape[1])[:, :, None], 0.0))
         olens = self.embed.num_frames(ilens)
-        padding = _padding(olens, x.shape[1])
-        x = x.masked_fill(padding[:, :, None], 0.0)
         plan = AttentionPlan.make(olens, x.shape[1], self._draw_context())
         pos = self.dropout(relative_positions(plan.back, plan.ahead, self._output_size, x))
-        x, mask = self.dropout(x), ~padding[:, None]
+        x, mask = self.dropout(x), ~_padding(olens, x.shape[1])[:, None]
         for block in self.encoders:
             x, mask = block(x, mask, pos, plan)
         return self.after_norm(x), olens, None
