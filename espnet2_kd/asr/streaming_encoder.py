@@ -8,10 +8,11 @@ from espnet2_kd.asr.streaming_frontend import StreamingFrontend
 
 
 class StreamingEncoder:
-    """Runs the front-end and encoder of an ``ESPnetASRModel`` on audio as it arrives, equal to ``model.encode`` of the whole.
+    """Front-end and encoder of an ``ESPnetASRModel`` on audio as it arrives, equal to ``model.encode`` of the whole.
 
-    A model with full context, or with an encoder that is not a ChunkConformerEncoder, is ``offline``: all its frames come with the
-    final piece. Memory does not grow with the stream as long as the left context is bounded and the mode is ``streaming``.
+    A model with full context, or with an encoder that is not a ChunkConformerEncoder, is ``offline``: all its frames
+    come with the final piece. Memory does not grow with the stream as long as the left context is bounded and the mode
+    is ``streaming``.
 
     mode: ``streaming`` or ``offline``.
     lens: frames returned so far that belong to each stream (B,).
@@ -63,8 +64,8 @@ class StreamingEncoder:
     def lookahead_ms(self) -> float | None:
         """Audio that must have arrived, from the start of a chunk on, before its frames come out; None when offline.
 
-        The algorithmic latency of the first frame of a chunk: chunk, right context of all blocks, the reach of the subsampling
-        and the window of the STFT. Computing time comes on top.
+        The algorithmic latency of the first frame of a chunk: chunk, right context of all blocks, the reach of the
+        subsampling and the window of the STFT. Computing time comes on top.
         """
         if self.frontend is None:
             return None

@@ -10,8 +10,8 @@ from espnet2.layers.global_mvn import GlobalMVN
 class StreamingFrontend:
     """Feature frames of a batch of audio streams, equal to the model's own front-end on the whole batch.
 
-    Every frame is computed once, by the model's front-end, as soon as its window has arrived. A centred STFT mirrors the audio at
-    its beginning and, as ESPnet2 does in a padded batch, at the end of the longest stream.
+    Every frame is computed once, by the model's front-end, as soon as its window has arrived. A centred STFT mirrors
+    the audio at its beginning and, as ESPnet2 does in a padded batch, at the end of the longest stream.
 
     Raises ValueError for a model whose features cannot be computed piece by piece.
     """

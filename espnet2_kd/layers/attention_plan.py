@@ -86,6 +86,6 @@ class AttentionPlan:
 
 
 def _block_size(context: ChunkContext) -> int:
-    # Blocks about as long as the context cost least: smaller ones copy keys often, longer ones compute more that is masked.
+    # Blocks about as long as the context cost least: smaller ones copy keys often, longer ones compute what is masked.
     wanted = min(max(context.left + context.right, SMALLEST_BLOCK), LARGEST_BLOCK)
     return -(-wanted // context.chunk) * context.chunk

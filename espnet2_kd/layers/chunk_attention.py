@@ -11,8 +11,8 @@ from espnet2_kd.layers.attention_plan import AttentionPlan
 class ChunkAttention(nn.Module):
     """Relative-position self-attention (Transformer-XL, arXiv 1901.02860, 3.3) within the context of an AttentionPlan.
 
-    Parameters have the names and shapes of ESPnet2's RelPositionMultiHeadedAttention. With a bounded context the cost is
-    linear in the number of frames, and only the distances that occur are projected.
+    Parameters have the names and shapes of ESPnet2's RelPositionMultiHeadedAttention. With a bounded context the cost
+    is linear in the number of frames, and only the distances that occur are projected.
 
     Raises ValueError when the size is not a multiple of the number of heads.
     """
@@ -35,7 +35,7 @@ class ChunkAttention(nn.Module):
         self.dropout = nn.Dropout(dropout_rate)
 
     def forward(self, x: torch.Tensor, pos: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
-        """x (B, T, D) and pos (plan.back + plan.ahead + 1, D) -> (B, T, D); padded frames come out finite but meaningless."""
+        """x (B, T, D) and pos (plan.back + plan.ahead + 1, D) -> (B, T, D); padded frames are finite, no more."""
         q = self._split(self.linear_q(x))
         k, v = self.keys_values(x)
         out = self._attend(
@@ -88,8 +88,8 @@ class ChunkAttention(nn.Module):
 def _distance_to_key(x: torch.Tensor, num_keys: int) -> torch.Tensor:
     """Scores by distance (..., I, I + W - 1) -> by key (..., I, W), as a view.
 
-    Column ``I - 1 - i + w`` of row i holds its distance to key w, so consecutive rows start one column earlier: rows of one
-    column less, read from column I - 1 of the first row on, are aligned.
+    Column ``I - 1 - i + w`` of row i holds its distance to key w, so consecutive rows start one column earlier: rows of
+    one column less, read from column I - 1 of the first row on, are aligned.
     """
     num_queries, num_rows = x.shape[-2:]
     if num_queries == 1:

@@ -51,7 +51,7 @@ class ChunkContext:
         return seen
 
     def complete(self, received: int) -> int:
-        """Number of leading frames whose whole context lies within the first ``received`` frames of a running stream."""
+        """Number of leading frames whose whole context lies within the first ``received`` frames."""
         if self.chunk is None:
             return 0
         return max(received - self.right, 0) // self.chunk * self.chunk

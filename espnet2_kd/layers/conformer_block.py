@@ -33,8 +33,8 @@ class BlockState:
 class ConformerBlock(nn.Module):
     """Macaron Conformer block with pre-normalisation (arXiv 2005.08100, 2.4).
 
-    ``macaron=False`` leaves out the first feed-forward and gives the second full weight; ``kernel_size=0`` leaves out the
-    convolution.
+    ``macaron=False`` leaves out the first feed-forward and gives the second full weight; ``kernel_size=0`` leaves out
+    the convolution.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from espnet2_kd.layers.feed_forward import make_activation
 class ConvolutionModule(nn.Module):
     """Gated pointwise, depthwise and pointwise convolution (Conformer, arXiv 2005.08100, 2.2), causal or centred.
 
-    norm: ``layer_norm`` (each frame by itself, so that neither the batch nor what follows in the stream changes a frame) or
+    norm: ``layer_norm`` (each frame by itself, so that neither the batch nor what follows changes a frame) or
         ``batch_norm`` (over the valid frames of the batch in training, fixed in inference).
 
     Raises ValueError for an even centred kernel or an unknown norm.

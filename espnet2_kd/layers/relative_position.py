@@ -6,7 +6,7 @@ import torch
 
 
 def relative_positions(back: int, ahead: int, size: int, like: torch.Tensor) -> torch.Tensor:
-    """Rows for the distances ``back, back - 1, ..., -ahead`` (query position minus key position): (back + ahead + 1, size).
+    """Rows for the distances ``back, back - 1, ..., -ahead`` (query minus key position): (back + ahead + 1, size).
 
     There is no table and so no longest sequence. Same values as ESPnet2's RelPositionalEncoding (arXiv 1901.02860, B).
 

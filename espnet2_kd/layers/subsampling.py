@@ -14,10 +14,10 @@ KERNELS_AND_STRIDES: dict[str, tuple[tuple[int, int], ...]] = {
 class Conv2dSubsampling(nn.Module):
     """Strided 2-D convolutions and a projection, (B, T, F) -> (B, T', D), without padding.
 
-    Without padding an output frame depends on ``receptive_field`` input frames and on nothing else, whatever the batch and
-    however the input arrives. Same kinds and sizes as ESPnet2's conv2d, conv2d2, conv2d6 and conv2d8.
+    Without padding an output frame depends on ``receptive_field`` input frames and on nothing else, whatever the batch
+    and however the input arrives. Same kinds and sizes as ESPnet2's conv2d, conv2d2, conv2d6 and conv2d8.
 
-    channels: of the convolutions, ``size`` by default as in ESPnet2. In small models they cost more than all the blocks.
+    channels: of the convolutions, ``size`` by default as in ESPnet2. In small models they cost more than all blocks.
 
     Raises ValueError for an unknown kind or too few features.
     """
@@ -48,7 +48,7 @@ class Conv2dSubsampling(nn.Module):
         """Output frames that lie wholly in the first ``lens`` input frames; 0 where these are too few."""
         return self._shrink(lens).clamp(min=0)
 
-    def _shrink(self, num):
+    def _shrink(self, num: int | torch.Tensor) -> int | torch.Tensor:
         for kernel, stride in self.layers:
             num = (num - kernel) // stride + 1
         return num

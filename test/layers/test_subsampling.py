@@ -51,6 +51,12 @@ def test_receptive_field_and_stride_are_what_the_gradient_says(kind):
         assert (int(used.min()), int(used.max())) == (first, first + module.receptive_field - 1)
 
 
+def test_channels_narrow_the_convolutions_alone():
+    module = Conv2dSubsampling("conv2d", 23, 8, channels=3)
+    assert [tuple(p.shape) for p in module.parameters() if p.dim() > 1] == [(3, 1, 3, 3), (3, 3, 3, 3), (8, 3 * 5)]
+    assert module(torch.randn(2, 15, 23)).shape == (2, 3, 8)
+
+
 @pytest.mark.parametrize("kind", PEERS)
 def test_the_shortest_input_is_espnets(kind):
     module = Conv2dSubsampling(kind, 23, 8)

@@ -41,8 +41,8 @@ class EncoderState:
 class ChunkConformerEncoder(AbsEncoder):
     """Conformer whose frames attend to their chunk, to ``left`` before it and to ``right`` after it.
 
-    Sizes are given in milliseconds or in encoder frames (feature frames times subsampling), not both. Without a chunk size the
-    context is full. The right context is that of one layer, so that it accumulates: see ``lookahead_frames``.
+    Sizes are given in milliseconds or in encoder frames (feature frames times subsampling), not both. Without a chunk
+    size the context is full. The right context is that of one layer, so that it accumulates: see ``lookahead_frames``.
 
     input_layer: conv2d2, conv2d (x4), conv2d6 or conv2d8.
     input_channels: channels of the subsampling's convolutions, ``output_size`` by default as in ESPnet2.
@@ -50,11 +50,11 @@ class ChunkConformerEncoder(AbsEncoder):
     conv_norm: layer_norm or batch_norm, within the convolution module.
     causal_conv: None chooses a causal convolution when the context is chunked and a centred one when it is full.
     frame_shift_ms: time between two feature frames; only converts milliseconds.
-    dynamic_chunk_frames: chunk sizes of which training draws one per batch (arXiv 2012.05481); inference uses the size set.
+    dynamic_chunk_frames: chunk sizes of which training draws one per batch (arXiv 2012.05481); inference uses ``chunk``.
     dynamic_full_prob: probability that training uses full context instead.
 
-    Raises ValueError for contradicting sizes, for milliseconds that are no whole number of frames, and for a centred convolution
-    with a chunked context.
+    Raises ValueError for contradicting sizes, for milliseconds that are no whole number of frames, and for a centred
+    convolution with a chunked context.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class ChunkConformerEncoder(AbsEncoder):
         return self.context.lookahead(len(self.encoders))
 
     def set_context(self, chunk: int | None, left: int | None = None, right: int = 0) -> None:
-        """Change chunk, left and right context (encoder frames) of a trained encoder; raises ValueError as the constructor."""
+        """Change chunk, left and right context (encoder frames) of a trained encoder; raises as the constructor."""
         context = ChunkContext(chunk, left, right)
         self._check_causal(not context.full)
         self.context = context
@@ -151,7 +151,7 @@ class ChunkConformerEncoder(AbsEncoder):
         prev_states: torch.Tensor | None = None,
         ctc: nn.Module | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """xs_pad (B, T, F), ilens (B,) -> frames (B, T', D), their lengths (B,), None; prev_states and ctc are not used.
+        """xs_pad (B, T, F), ilens (B,) -> frames (B, T', D), their lengths (B,), None; the rest is not used.
 
         Raises TooShortUttError when the longest utterance is shorter than the receptive field of the subsampling.
         """
@@ -164,7 +164,7 @@ class ChunkConformerEncoder(AbsEncoder):
                 shortest,
             )
         ilens = ilens.to(xs_pad.device)
-        # Zeros, because what lies in the padding may be no number, and no number times a gradient of zero is none either.
+        # Zeros, because what lies in the padding may be no number, and zero times that is none either.
         x = self._embed(xs_pad.masked_fill(_padding(ilens, xs_pad.shape[1])[:, :, None], 0.0))
         olens = self.embed.num_frames(ilens)
         plan = AttentionPlan.make(olens, x.shape[1], self._draw_context())
@@ -211,7 +211,7 @@ class ChunkConformerEncoder(AbsEncoder):
 
     def _embed(self, feats: torch.Tensor) -> torch.Tensor:
         x = self.embed(feats)
-        # The residual stream stays in float32 under autocast: in bfloat16 the small updates of the blocks are rounded away.
+        # The residual stream stays in float32 under autocast: bfloat16 rounds the blocks' small updates away.
         return x.to(torch.promote_types(x.dtype, torch.float32)) * math.sqrt(self._output_size)
 
     def _embed_chunk(self, feats: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
