@@ -15,11 +15,11 @@ run() {
 }
 
 # once STAMP INPUT... -- COMMAND...: runs the command unless STAMP tells that it has succeeded before, as it stands here
-# and on inputs of this content. The logs of an array (x.3.log) stay for the job driver's --pick as long as nothing but
-# failure or interruption is the reason to run again.
+# and on inputs of this content; how many processes, threads and GPUs share the work does not count. The logs of an
+# array (x.3.log) stay for the job driver's --pick as long as failure or interruption is the only reason to run again.
 once() {
-    local stamp=$1 here=${1%/*} key
-    local -a inputs=(/dev/null)
+    local stamp=$1 here=${1%/*} key word previous=""
+    local -a inputs=(/dev/null) words=()
     shift
     while [[ $1 != -- ]]; do
         [[ ! -f $1 ]] || inputs+=("$1")
@@ -30,9 +30,13 @@ once() {
         run "$@"
         return
     fi
-    key=$({ printf '%q ' "$@"; sha256sum -- "${inputs[@]}"; } | sha256sum)
+    for word in "$@"; do
+        [[ ${previous} =~ ^--(nj|ngpu|gpu|num-threads)$ ]] || words+=("${word}")
+        previous=${word}
+    done
+    key=$({ printf '%q ' "${words[@]}"; sha256sum -- "${inputs[@]}"; } | sha256sum)
     if [[ -f ${stamp} && $(<"${stamp}") == "${key}" ]]; then
-        log "Done before: ${here}"
+        log_depth=2 log "Done before: ${here}"
         return
     fi
     mkdir -p "${here}"
@@ -43,11 +47,4 @@ once() {
     printf '%s\n' "${key}" >"${stamp}.started"
     "$@"
     mv "${stamp}.started" "${stamp}"
-}
-
-# num_jobs NJ FILE: NJ, or the number of lines of FILE where that is smaller.
-num_jobs() {
-    local num_lines=$1
-    [[ ! -f $2 ]] || num_lines=$(wc -l <"$2")
-    printf '%s' "$((num_lines < $1 ? num_lines : $1))"
 }

@@ -51,6 +51,7 @@ COMMAND_LINE=("$@")
 . "${KD_ROOT}/utils/parse_options.sh"
 . "${KD_ROOT}/utils/log.sh"
 . "${KD_ROOT}/utils/once.sh"
+. "${KD_ROOT}/utils/parts.sh"
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
 CMD_SH=./cmd.sh
 [[ -f ${CMD_SH} ]] || CMD_SH=${TEMPLATE}/cmd.sh
@@ -159,19 +160,10 @@ asr_train() {
     train_argv+=("${@:2}" "${asr_arg_list[@]}")
 }
 
-# split_keys N: deals the keys of the training and validation sets out to N jobs.
-split_keys() {
-    local part dir
-    for part in train valid; do
-        dir=${part}_dir
-        awk -v n="$1" -v to="${stats_dir}/logdir/${part}." '{ print > (to (NR - 1) % n + 1 ".scp") }' "${!dir}/wav.scp"
-    done
-}
-
 # gather_stats N: joins the statistics of N jobs. Shapes are sorted, so that training does not depend on N, and text
 # shapes get the vocabulary size, which ESPnet2's batch samplers count.
 gather_stats() {
-    local part num_tokens
+    local n part num_tokens
     local -a parts=()
     for ((n = 1; n <= $1; n++)); do
         parts+=(--input_dir "${stats_dir}/logdir/stats.${n}")
@@ -189,11 +181,11 @@ stage_3_stats() {
     local jobs logdir=${stats_dir}/logdir
     local -a train_argv inputs=("${train_dir}"/{wav.scp,text} "${valid_dir}"/{wav.scp,text} "${token_dir}/tokens.txt"
         "${teacher_config}")
-    jobs=$(num_jobs "$(num_jobs "${nj}" "${train_dir}/wav.scp")" "${valid_dir}/wav.scp")
+    jobs=$(num_jobs "${nj}" "${train_dir}/wav.scp" "${valid_dir}/wav.scp")
     asr_train "${logdir}/stats.JOB" --config "${teacher_config}" --collect_stats true --ngpu 0 \
         --train_shape_file "${logdir}/train.JOB.scp" --valid_shape_file "${logdir}/valid.JOB.scp"
-    run mkdir -p "${logdir}"
-    once "${logdir}/.split" "${inputs[@]}" -- split_keys "${jobs}"
+    once "${logdir}/.train" "${train_dir}/wav.scp" -- deal_lines "${jobs}" "${train_dir}/wav.scp" "${logdir}/train"
+    once "${logdir}/.valid" "${valid_dir}/wav.scp" -- deal_lines "${jobs}" "${valid_dir}/wav.scp" "${logdir}/valid"
     once "${logdir}/.done" "${inputs[@]}" -- \
         "${train_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${logdir}/stats.JOB.log" "${train_argv[@]}"
     once "${stats_dir}/.done" "${logdir}/.done" -- gather_stats "${jobs}"
@@ -260,17 +252,6 @@ stage_5_distill() {
     done
 }
 
-# gather_hypotheses OUT N: joins what N decoding jobs wrote.
-gather_hypotheses() {
-    local name n
-    for name in text token score; do
-        for ((n = 1; n <= $2; n++)); do
-            cat "$1/logdir/output.${n}/${name}"
-        done | sort >"$1/.${name}"
-        mv "$1/.${name}" "$1/${name}"
-    done
-}
-
 stage_6_decode() {
     local exp dset from out jobs aligner
     local -a model
@@ -288,7 +269,7 @@ stage_6_decode() {
                 "${decode_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${out}/logdir/decode.JOB.log" \
                 python3 -m espnet2_kd.bin.decode "${model[@]}" \
                 --data_dir "${from}/split${jobs}utt/JOB" --output_dir "${out}/logdir/output.JOB"
-            once "${out}/.decoded" "${out}/logdir/.done" -- gather_hypotheses "${out}" "${jobs}"
+            once "${out}/.decoded" "${out}/logdir/.done" -- join_parts "${jobs}" "${out}" text token score
             once "${out}/.streamed" "${from}"/{wav.scp,text} "${inference_config}" \
                 {"${exp}","${aligner}"}/"${inference_asr_model}" -- \
                 "${decode_command[@]}" --follow '[0-9]+/[0-9]+' "${out}/stream.log" \

@@ -1,0 +1,183 @@
+#!/usr/bin/env bats
+# kd.sh as a user meets it. A `python3` that only writes down how it was called stands in for the toolkit.
+
+setup() {
+    root=$(cd "${BATS_TEST_DIRNAME}/../.." && pwd)
+    kd=${root}/egs2/TEMPLATE/kd1/kd.sh
+    recipe=${BATS_TEST_TMPDIR}/recipe
+    mkdir -p "${recipe}/conf" "${recipe}/local" "${BATS_TEST_TMPDIR}/venv/bin"
+    cd "${recipe}"
+    touch conf/train_teacher.yaml conf/train_student.yaml conf/decode.yaml
+    echo "kd_terms: []" >conf/train_kd.yaml
+    printf '#!/usr/bin/env bash\necho "data.sh $*" >>calls\nmkdir -p data/train data/valid data/test
+for s in train valid test; do printf "a 1\\nb 2\\n" | tee data/$s/wav.scp >data/$s/text; done\n' >local/data.sh
+    chmod +x local/data.sh
+    sets=(--train_set train --valid_set valid --test_sets test
+        --distill_configs "conf/train_student.yaml conf/train_kd.yaml")
+    REAL_PYTHON=$(python3 -c 'import sys; print(sys.executable)')
+    export REAL_PYTHON KD_VENV=${BATS_TEST_TMPDIR}/venv
+}
+
+# Puts a `python3` in place that keeps its arguments in `calls`, and fails where they match the pattern in FAIL.
+pretend_python() {
+    cat >"${KD_VENV}/bin/python3" <<'PYTHON'
+#!/usr/bin/env bash
+case "$*" in
+    */utils/run.py*) exec "${REAL_PYTHON}" "$@" ;;
+    */check_env.py*) exit 0 ;;
+esac
+echo "$*" >>calls
+[[ -z ${FAIL:-} || "$*" != *${FAIL}* ]]
+PYTHON
+    chmod +x "${KD_VENV}/bin/python3"
+}
+
+# A negated command would not fail a test.
+refute() {
+    if "$@"; then return 1; fi
+}
+
+stages_of() {
+    sed -nE 's/.*Stage ([0-9]): .*/\1/p' <<<"$1" | paste -sd ' '
+}
+
+@test "--help lists every option with its default and needs no environment" {
+    run "${kd}" --help
+    [ "${status}" -eq 0 ]
+    [[ "${output}" =~ --stop_stage\ +10000 ]]
+    [[ "${output}" =~ --inference_asr_model\ +valid.loss_transducer.ave.pth ]]
+    for option in $(sed -nE '/^COMMAND_LINE/q; s/^([a-z_]+)=.*/\1/p' "${kd}"); do
+        [[ "${output}" == *"--${option} "* ]]
+    done
+}
+
+@test "it stays a file that one reads in one sitting" {
+    [ "$(wc -l <"${kd}")" -le 370 ]
+    refute grep -nE '\beval\b' "${kd}" "${root}"/utils/*.sh
+}
+
+@test "an unknown option ends with status 1" {
+    run "${kd}" "${sets[@]}" --foo 1
+    [ "${status}" -eq 1 ]
+    [ "${output}" = "kd.sh: invalid option --foo" ]
+}
+
+@test "positional arguments get the help and status 2" {
+    run "${kd}" "${sets[@]}" train
+    [ "${status}" -eq 2 ]
+    [[ "${output}" == *"Options (name, default, meaning)"* ]]
+}
+
+@test "a missing set, a wrong number and a missing config are named" {
+    run "${kd}" --train_set train --dry_run true
+    [ "${status}" -eq 1 ]
+    [ "${output}" = "kd.sh: --valid_set is not set" ]
+    run "${kd}" "${sets[@]}" --nj many
+    [ "${output}" = "kd.sh: --nj many: expected a number" ]
+    run "${kd}" "${sets[@]}" --teacher_config conf/none.yaml
+    [ "${output}" = "kd.sh: no such file: ${recipe}/conf/none.yaml" ]
+}
+
+@test "a dry run lists the commands of all stages and makes nothing" {
+    before=$(find . | sort)
+    run "${kd}" "${sets[@]}" --dry_run true --seeds "1 2"
+    [ "${status}" -eq 0 ]
+    [ "$(stages_of "${output}")" = "1 2 3 4 5 6 7 8" ]
+    for command in data.sh format_audio make_tokens check_labels asr_train decode stream score report bin.pack; do
+        [[ "${output}" == *"${command}"* ]]
+    done
+    [ "$(grep -c -- '--seed 2' <<<"${output}")" -eq 3 ]
+    [ "$(find . | sort)" = "${before}" ]
+}
+
+@test "only configs with kd_terms get a teacher, of their own seed" {
+    run "${kd}" "${sets[@]}" --dry_run true --seeds "1 2" --stage 5 --stop_stage 5
+    [ "$(grep -c 'asr_train_kd_seed. .*--teacher_conf' <<<"${output}")" -eq 2 ]
+    [[ "$(grep 'train_kd_seed2' <<<"${output}")" == *"exp=exp/asr_train_teacher_seed2"* ]]
+    [[ "$(grep -E 'asr_train.*train_student_seed' <<<"${output}")" != *teacher_conf* ]]
+}
+
+@test "stages are chosen and skipped as ESPnet2's users do it" {
+    run "${kd}" "${sets[@]}" --dry_run true --stage 3 --stop-stage 6
+    [ "$(stages_of "${output}")" = "3 4 5 6" ]
+    run "${kd}" "${sets[@]}" --dry_run true --skip_train true --skip_packing true
+    [ "$(stages_of "${output}")" = "1 2 6 7" ]
+    [[ "${output}" == *"Skipped stages: 3 4 5 8"* ]]
+    run "${kd}" "${sets[@]}" --dry_run true --skip_data_prep true --skip_eval true --skip_stages "4"
+    [ "$(stages_of "${output}")" = "3 5 8" ]
+}
+
+@test "log lines have ESPnet2's form" {
+    run "${kd}" "${sets[@]}" --dry_run true --stage 7
+    [[ "${lines[0]}" =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\ \(kd\.sh:[0-9]+:main\)\ Stage\ 7:\ score$ ]]
+    [[ "${lines[-1]}" =~ Successfully\ finished\.\ \[elapsed=[0-9]+s\]$ ]]
+}
+
+@test "every run.sh works from any directory" {
+    cd /
+    for script in "${root}"/egs2/*/*1/run.sh; do
+        run "${script}" --dry_run true --stage 7 --stop_stage 7
+        [ "${status}" -eq 0 ]
+        [[ "${output}" == *"espnet2_kd.bin.report"* ]]
+    done
+}
+
+@test "no option is evaluated" {
+    for option in $(sed -nE '/^COMMAND_LINE/q; s/^([a-z_]+)="?[^tf].*/\1/p' "${kd}"); do
+        run "${kd}" "${sets[@]}" --dry_run true "--${option}" '$(touch hit)`touch hit`'
+        [ ! -e hit ]
+    done
+}
+
+@test "without the environment it says how to make it" {
+    run env PATH=/usr/bin:/bin "${kd}" "${sets[@]}" --stage 3 --stop_stage 3
+    [ "${status}" -eq 1 ]
+    [[ "${output}" == *"make setup"* ]]
+}
+
+@test "a finished stage is not run again, unless its inputs or its command change" {
+    pretend_python
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 2
+    [ "${status}" -eq 0 ]
+    grep -q '^data.sh' calls
+    grep -q format_audio calls
+    : >calls
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 2 --nj 1
+    refute grep -E 'data.sh|format_audio|make_tokens|check_labels' calls
+    [[ "${output}" == *"Done before: dump/raw/org/train"* ]]
+    echo "c 3" >>data/test/wav.scp
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 2
+    [ "$(grep -c format_audio calls)" -eq 1 ]
+    : >calls
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 2 --fs 8k
+    [ "$(grep -c format_audio calls)" -eq 3 ]
+}
+
+@test "a failed command ends the run, and the next run takes up there" {
+    pretend_python
+    FAIL=make_tokens run "${kd}" "${sets[@]}" --stage 1 --stop_stage 2
+    [ "${status}" -ne 0 ]
+    [[ "${output}" != *"Successfully finished"* ]]
+    : >calls
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 2
+    [ "${status}" -eq 0 ]
+    refute grep -q format_audio calls
+    grep -q make_tokens calls
+}
+
+@test "an experiment keeps its command, and is not continued from another configuration" {
+    pretend_python
+    mkdir -p data/token_list/bpe_unigram30 dump/raw/train exp/asr_stats_raw_bpe_unigram30/{train,valid}
+    touch data/token_list/bpe_unigram30/tokens.txt dump/raw/train/wav.scp
+    touch exp/asr_stats_raw_bpe_unigram30/{train,valid}/{speech_shape,text_shape.bpe}
+    run "${kd}" "${sets[@]}" --stage 4 --stop_stage 4
+    [ "${status}" -eq 0 ]
+    grep -q -- '--stage 4' exp/asr_train_teacher_seed1/run.sh
+    touch exp/asr_train_teacher_seed1/checkpoint.pth
+    echo "max_epoch: 99" >conf/train_teacher.yaml
+    run "${kd}" "${sets[@]}" --stage 4 --stop_stage 4
+    [ "${status}" -eq 1 ]
+    [[ "${output}" == *"conf/train_teacher.yaml"* ]]
+    [[ "${output}" == *"exp/asr_train_teacher_seed1: trained from"* ]]
+    [ "$(grep -c asr_train calls)" -eq 1 ]
+}
