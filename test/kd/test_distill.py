@@ -228,3 +228,20 @@ def test_another_frame_rate_is_refused():
     teacher.model.encoder = Halved(6)
     with pytest.raises(ConfigError, match="same frame rate"):
         distill(model, teacher, [PLAIN], batch())
+
+
+def test_lengths_that_differ_by_a_frame_are_cut_to_the_shorter():
+    model, teacher = student_and_teacher()
+    distill(model, teacher, [PLAIN], batch())
+    same = float(model(**batch())[1]["loss_kd_hid"])
+    original = teacher.observe
+
+    def longer(data, shared):
+        # A stock encoder that counts one frame more in utterances that the batch pads.
+        return {
+            path: type(seq)(seq.x, torch.where(seq.lens < seq.x.shape[1], seq.lens + 1, seq.lens))
+            for path, seq in original(data, shared).items()
+        }
+
+    teacher.observe = longer
+    assert float(model(**batch())[1]["loss_kd_hid"]) == pytest.approx(same)

@@ -8,10 +8,8 @@ import pytest
 import torch
 import yaml
 
-import espnet2_kd.register  # noqa: F401, I001
-from espnet2.tasks.asr import ASRTask
 from espnet2_kd.kd.registry import ConfigError
-from espnet2_kd.tasks.asr import KDASRTask
+from espnet2_kd.tasks.asr import ASRTask, KDASRTask
 from espnet2_kd.tasks.checkpoint import strip_averaged
 
 TOKENS = ["<blank>", "<unk>", "a", "b", "c", "<sos/eos>"]
