@@ -28,9 +28,6 @@ def get_parser() -> argparse.ArgumentParser:
         "--speed_perturb_factors", default="1.0", help="speeds separated by spaces; 0.9 makes copies named sp0.9-<id>"
     )
     parser.add_argument(
-        "--volume_perturb_db", type=float, default=0.0, metavar="DB", help="random gain of up to DB decibels up or down"
-    )
-    parser.add_argument(
         "--ref_channel", help="channel to take from files with several (0 is the first), or mix for their mean"
     )
     parser.add_argument(
@@ -52,7 +49,6 @@ def main(argv: list[str] | None = None) -> None:
             fs=args.fs,
             audio_format="flac.ark" if args.audio_format == "ark" else args.audio_format,
             speed_perturb_factors=tuple(args.speed_perturb_factors.split()),
-            volume_perturb_db=args.volume_perturb_db,
             ref_channel=args.ref_channel,
             allow_pipes=args.allow_pipes,
         )

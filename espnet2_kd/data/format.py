@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections import Counter
@@ -10,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-
-import numpy as np
 
 from espnet2_kd.data.audio import AudioFault, read_audio
 from espnet2_kd.data.data_dir import SPK_TABLES, UTT_TABLES, DataDir
@@ -23,25 +20,18 @@ from espnet2_kd.data.sound_files import FORMATS, sizes, write_sounds
 from espnet2_kd.data.table import replacing
 
 # Change it when the same input would give other bytes, so that old parts are made again.
-_VERSION = 3
+_VERSION = 2
 PART_SIZE = 50
 _FACTOR = re.compile(r"^\d+(\.\d+)?$")
 
 
 @dataclass(frozen=True)
 class FormatOptions:
-    """How audio is written.
-
-    fs: target rate in Hz.
-    speed_perturb_factors: as written; they become `sp<factor>-` prefixes.
-    volume_perturb_db: every output gets a gain drawn evenly from -volume_perturb_db to +volume_perturb_db, the same one on
-        every run, and less where it would clip.
-    """
+    """Target rate in Hz, container, speed factors as written (they become `sp<factor>-` prefixes), channel, pipes."""
 
     fs: int = 16000
     audio_format: str = "flac"
     speed_perturb_factors: tuple[str, ...] = ("1.0",)
-    volume_perturb_db: float = 0.0
     ref_channel: str | None = None
     allow_pipes: bool = False
 
@@ -53,8 +43,6 @@ class FormatOptions:
                 raise ValueError(f"speed factor {factor!r} is not a number from 0.1 to 10")
         if len(set(map(float, self.speed_perturb_factors))) < max(1, len(self.speed_perturb_factors)):
             raise ValueError("speed factors are missing or given twice")
-        if not 0 <= self.volume_perturb_db <= 60:
-            raise ValueError(f"volume_perturb_db {self.volume_perturb_db:g} is not between 0 and 60 dB")
         if self.ref_channel not in (None, "mix") and not self.ref_channel.isdigit():
             raise ValueError(f"ref_channel {self.ref_channel!r} is neither a number from 0 nor 'mix'")
 
@@ -140,8 +128,7 @@ def _format_part(payload: dict) -> dict:
             bad.append({"recording": job["recording"], "utt": job["utt"], "what": fault.what, "remedy": fault.remedy})
             continue
         rates[rate] += 1
-        samples = resample(samples, rate, options["fs"], job["speed"])
-        sounds[job["utt"]] = to_pcm16(samples * perturbing_gain(job["utt"], samples, options["volume_perturb_db"]))
+        sounds[job["utt"]] = to_pcm16(resample(samples, rate, options["fs"], job["speed"]))
     entries = write_sounds(folder, name, sounds, options["fs"], options["audio_format"])
     return {
         "entries": entries,
@@ -150,18 +137,6 @@ def _format_part(payload: dict) -> dict:
         "rates": rates,
         "files": sizes(folder, entries),
     }
-
-
-def perturbing_gain(utt: str, samples: np.ndarray, decibels: float) -> float:
-    """Factor for the samples `(T,)` in [-1, 1] of an utterance, of at most `decibels` up or down, and without clipping.
-
-    It depends on the id and nothing else, so that an interrupted run and another number of jobs give the same audio.
-    """
-    if decibels == 0:
-        return 1.0
-    fraction = int.from_bytes(hashlib.sha256(utt.encode()).digest()[:8], "big") / 2**64
-    gain = 10 ** (decibels * (2 * fraction - 1) / 20)
-    return float(min(gain, max(1.0, 1.0 / np.abs(samples).max()))) if samples.any() else 1.0
 
 
 def _log_resampling(target: Path, fs: int, results: Sequence[dict]) -> None:

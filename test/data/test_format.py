@@ -17,7 +17,7 @@ import soundfile
 from espnet2_kd.bin.format_audio import main
 from espnet2_kd.data.audio import AudioFault, read_audio
 from espnet2_kd.data.check import check_data_dir
-from espnet2_kd.data.format import FormatOptions, format_audio, perturbing_gain
+from espnet2_kd.data.format import FormatOptions, format_audio
 from espnet2_kd.data.integrity import truncation
 from espnet2_kd.data.problems import DataError
 from espnet2_kd.data.resample import resample, to_pcm16
@@ -422,36 +422,3 @@ def test_wrong_options_are_refused_before_anything_happens(make_dir, options):
     with pytest.raises(SystemExit) as error:
         main([str(make_dir()), str(TARGET), *options])
     assert error.value.code == 2 and not TARGET.exists()
-
-
-def test_volume_perturbation_is_a_gain_that_depends_on_the_id_alone(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    (tmp_path / "data").mkdir()
-    samples = {f"s-u{n:02d}": (0.05 * rng.standard_normal(800)).clip(-1, 1) for n in range(40)}
-    for utt, x in samples.items():
-        soundfile.write(tmp_path / f"{utt}.wav", x, 16000, subtype="FLOAT")
-    (tmp_path / "data" / "wav.scp").write_text("".join(f"{u} {u}.wav\n" for u in samples))
-    (tmp_path / "data" / "text").write_text("".join(f"{u} a\n" for u in samples))
-    (tmp_path / "data" / "utt2spk").write_text("".join(f"{u} s\n" for u in samples))
-    (tmp_path / "data" / "spk2utt").write_text("s " + " ".join(samples) + "\n")
-    gains = {}
-    for name, nj in (("one", 1), ("two", 2)):
-        out = format_audio("data", tmp_path / name, FormatOptions(volume_perturb_db=12.0), nj=nj)
-        gains[name] = {
-            utt: float(soundfile.read(entry)[0] @ samples[utt] / (samples[utt] @ samples[utt]))
-            for utt, entry in out.tables["wav.scp"].items()
-        }
-        for utt, entry in out.tables["wav.scp"].items():
-            # Nothing but a gain: what is left is the rounding to 16 bits.
-            np.testing.assert_allclose(soundfile.read(entry)[0], gains[name][utt] * samples[utt], atol=1 / 32768)
-    assert gains["one"] == gains["two"]
-    decibels = 20 * np.log10(list(gains["one"].values()))
-    assert -12.01 < decibels.min() < -6 < 6 < decibels.max() < 12.01
-
-
-def test_a_gain_never_clips():
-    loud = np.array([0.0, -0.9, 0.5], dtype=np.float32)
-    for n in range(50):
-        assert np.abs(loud * perturbing_gain(f"u{n}", loud, 20.0)).max() <= 1.0
-    assert perturbing_gain("u", np.zeros(3, dtype=np.float32), 20.0) == 1.0

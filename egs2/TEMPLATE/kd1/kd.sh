@@ -25,7 +25,6 @@ expdir=exp                # where models and results go
 local_data_opts=""        # more options for local/data.sh
 synthetic=false           # let local/data.sh make up a tiny corpus of the same layout, to try the recipe out
 speed_perturb_factors=""  # copies of the training set at these speeds, e.g. "0.9 1.0 1.1"
-volume_perturb_db=0       # random gain of the training audio, in decibels up or down
 audio_format=flac         # flac, wav or ark
 fs=16k                    # sampling rate of the formatted audio
 min_wav_duration=0.1      # shorter training utterances are dropped (seconds)
@@ -118,9 +117,9 @@ format_set() {
 
 stage_2_feats() {
     local dset org=${dumpdir}/raw/org
-    local -a perturb=(--volume_perturb_db "${volume_perturb_db}")
-    [[ -z ${speed_perturb_factors} ]] || perturb+=(--speed_perturb_factors "${speed_perturb_factors}")
-    format_set "${train_set}" "${org}/${train_set}" "${perturb[@]}"
+    local -a speeds=()
+    [[ -z ${speed_perturb_factors} ]] || speeds=(--speed_perturb_factors "${speed_perturb_factors}")
+    format_set "${train_set}" "${org}/${train_set}" "${speeds[@]}"
     format_set "${valid_set}" "${org}/${valid_set}"
     for dset in "${test_set_list[@]}"; do
         format_set "${dset}" "${dumpdir}/raw/${dset}"
@@ -135,7 +134,7 @@ stage_2_feats() {
     for dset in "${valid_set}" "${test_set_list[@]}"; do
         check_texts+=("${dumpdir}/raw/${dset}/text")
     done
-    once "data/token_list/.${token_name}.done" {"${train_dir}","${valid_dir}"}/.filtered -- \
+    once "${token_dir}/.done" {"${train_dir}","${valid_dir}"}/.filtered -- \
         python3 -m espnet2_kd.bin.make_tokens --token_type "${token_type}" --nbpe "${nbpe}" --bpemode "${bpemode}" \
         --text "${train_dir}/text" --check_text "${check_texts[@]}" --max_oov "${max_oov}" --output_dir "${token_dir}"
     for dset in "${train_set}" "${valid_set}"; do
@@ -323,9 +322,8 @@ check_options() {
 }
 
 main() {
-    local number cores
+    local number
     local -a todo=()
-    cores=$(env -u OMP_NUM_THREADS nproc)
     ! "${skip_data_prep}" || skip_stages+=" 1 2"
     ! "${skip_train}" || skip_stages+=" 3 4 5"
     ! "${skip_eval}" || skip_stages+=" 6 7"
@@ -338,14 +336,14 @@ main() {
         python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "${todo[*]}"
         if [[ ${train_cmd} == run.py* ]]; then
             # More jobs than cores would only load the same program more often.
-            nj=$((nj < cores ? nj : cores))
-            inference_nj=$((inference_nj < cores ? inference_nj : cores))
+            nj=$((nj < $(nproc) ? nj : $(nproc)))
+            inference_nj=$((inference_nj < $(nproc) ? inference_nj : $(nproc)))
         fi
         if ((ngpu > 0)) && [[ ${cuda_cmd} == run.py* ]] && ! nvidia-smi -L >/dev/null 2>&1; then
             log "No GPU on this machine: training on the CPU"
             ngpu=0
         fi
-        ((num_threads > 0)) || num_threads=$((ngpu > 0 ? 1 : cores))
+        ((num_threads > 0)) || num_threads=$((ngpu > 0 ? 1 : $(nproc)))
     fi
     for number in "${todo[@]}"; do
         log "Stage ${number}: ${STAGES[number]}"
