@@ -9,7 +9,7 @@ exec ../../TEMPLATE/kd1/kd.sh \
     --valid_set valid \
     --test_sets "test" \
     --token_type word \
-    --speed_perturb_factors "0.9 1.0 1.1" \
+    --speed_perturb_factors "0.8 0.9 1.0 1.1 1.2" \
     --seeds "1 2 3" \
     --teacher_config conf/train_teacher.yaml \
     --distill_configs "conf/train_student_nokd.yaml conf/train_kd_token.yaml conf/train_kd_aux.yaml" \
