@@ -134,7 +134,7 @@ stage_2_feats() {
     for dset in "${valid_set}" "${test_set_list[@]}"; do
         check_texts+=("${dumpdir}/raw/${dset}/text")
     done
-    once "${token_dir}/.done" {"${train_dir}","${valid_dir}"}/.filtered -- \
+    once "data/token_list/.${token_name}.done" {"${train_dir}","${valid_dir}"}/.filtered -- \
         python3 -m espnet2_kd.bin.make_tokens --token_type "${token_type}" --nbpe "${nbpe}" --bpemode "${bpemode}" \
         --text "${train_dir}/text" --check_text "${check_texts[@]}" --max_oov "${max_oov}" --output_dir "${token_dir}"
     for dset in "${train_set}" "${valid_set}"; do
@@ -319,11 +319,13 @@ check_options() {
     for name in "${teacher_config}" "${distill_config_list[@]}" "${inference_config}"; do
         [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
     done
+    [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
 }
 
 main() {
-    local number
+    local number cores
     local -a todo=()
+    cores=$(env -u OMP_NUM_THREADS nproc)  # which otherwise takes that variable for the number of cores
     ! "${skip_data_prep}" || skip_stages+=" 1 2"
     ! "${skip_train}" || skip_stages+=" 3 4 5"
     ! "${skip_eval}" || skip_stages+=" 6 7"
@@ -336,14 +338,14 @@ main() {
         python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "${todo[*]}"
         if [[ ${train_cmd} == run.py* ]]; then
             # More jobs than cores would only load the same program more often.
-            nj=$((nj < $(nproc) ? nj : $(nproc)))
-            inference_nj=$((inference_nj < $(nproc) ? inference_nj : $(nproc)))
+            nj=$((nj < cores ? nj : cores))
+            inference_nj=$((inference_nj < cores ? inference_nj : cores))
         fi
         if ((ngpu > 0)) && [[ ${cuda_cmd} == run.py* ]] && ! nvidia-smi -L >/dev/null 2>&1; then
             log "No GPU on this machine: training on the CPU"
             ngpu=0
         fi
-        ((num_threads > 0)) || num_threads=$((ngpu > 0 ? 1 : $(nproc)))
+        ((num_threads > 0)) || num_threads=$((ngpu > 0 ? 1 : cores))
     fi
     for number in "${todo[@]}"; do
         log "Stage ${number}: ${STAGES[number]}"
