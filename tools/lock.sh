@@ -10,6 +10,6 @@ left_out='nvidia-|cuda-|triton==|pyworld=='
 {
     echo "# Written by tools/lock.sh from pyproject.toml; used by tools/setup.sh."
     uv pip compile --quiet --universal --python-version 3.10 --extra test --no-emit-index-url --no-emit-find-links \
-        --no-header --no-annotate pyproject.toml | grep -vE "^(${left_out})" | grep -v emscripten
+        --no-header --no-annotate pyproject.toml | grep -vE "^(${left_out})" | grep -v "== 'emscripten'"
 } >tools/requirements.lock.tmp
 mv tools/requirements.lock.tmp tools/requirements.lock

@@ -1,6 +1,7 @@
 """tools/check_env.py and tools/setup.sh: what is missing is named with its remedy, what is there is left alone."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -122,6 +123,27 @@ def test_set_up_follows_a_changed_lock(set_up):
 def test_an_index_meant_for_pip_reaches_uv(set_up):
     _, calls = set_up(PIP_EXTRA_INDEX_URL="https://mirror.example/simple")
     assert "index=https://mirror.example/simple" in calls
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_missing_programs_are_installed_or_the_line_is_printed(set_up, works):
+    """With an `apt-get` that only writes down what it is asked; root, or a `sudo` that asks nothing, is what it takes."""
+    programs = set_up.folder / "bin"
+    (programs / "sctk").unlink()
+    for name in ("bash", "env", "sha256sum", "cut", "dirname", "mkdir", "rm", "ln", "true"):
+        (programs / name).symlink_to(shutil.which(name))
+    (programs / "id").write_text("#!/usr/bin/env bash\necho 1000\n")
+    (programs / "sudo").write_text('#!/usr/bin/env bash\nshift\nexec "$@"\n')
+    (programs / "apt-get").write_text(
+        f'#!/usr/bin/env bash\necho "apt-get $*" >>{set_up.folder}/calls\n{str(works).lower()}\n'
+    )
+    for name in ("id", "sudo", "apt-get"):
+        (programs / name).chmod(0o755)
+    result, calls = set_up(PATH=str(programs))
+    assert result.returncode == 0, result.stderr
+    assert ("apt-get install -qq -y sctk\n" in calls) == works
+    assert ("please type:  sudo apt-get install sctk" in result.stdout) != works
+    assert "--no-deps" in calls
 
 
 def test_the_lock_pins_everything_and_names_no_place():
