@@ -136,6 +136,21 @@ def test_stock_programs_load_the_student(student, tmp_path):
     assert torch.equal(stock.encode(data["speech"], data["speech_lengths"])[0], expected)
 
 
+def test_the_mean_of_one_epoch_becomes_a_file_without_training_parameters(student, tmp_path):
+    """ESPnet2 links it to the epoch's file, from which training must be able to go on."""
+    _, args, model = student
+    save(tmp_path, args, model)
+    (tmp_path / "valid.loss.ave.pth").rename(tmp_path / "1epoch.pth")
+    (tmp_path / "valid.loss.ave_1best.pth").symlink_to("1epoch.pth")
+    (tmp_path / "valid.loss.ave.pth").symlink_to("valid.loss.ave_1best.pth")
+    assert [p.name for p in strip_averaged(tmp_path)] == ["valid.loss.ave_1best.pth"]
+    epoch = torch.load(tmp_path / "1epoch.pth", weights_only=True)
+    assert epoch.keys() == model.state_dict().keys()
+    averaged = torch.load(tmp_path / "valid.loss.ave.pth", weights_only=True)
+    assert averaged.keys() == {key for key in epoch if not key.startswith("kd.")} < epoch.keys()
+    assert (tmp_path / "valid.loss.ave.pth").is_symlink()
+
+
 def test_stock_inference_decodes_the_student(student, tmp_path):
     from espnet2.bin.asr_inference import Speech2Text
 
