@@ -17,8 +17,9 @@ run() {
 # once STAMP INPUT... -- COMMAND...: runs the command unless STAMP tells that it has succeeded before, as it stands here
 # and on inputs of this content; how many processes, threads and GPUs share the work does not count. The logs of an
 # array (x.3.log) stay for the job driver's --pick as long as failure or interruption is the only reason to run again.
+# Of two runs, and of a run and what a killed one has left behind, the later one waits.
 once() {
-    local stamp=$1 here=${1%/*} key word previous=""
+    local stamp=$1 here=${1%/*} key word lock previous=""
     local -a inputs=(/dev/null) words=()
     shift
     while [[ $1 != -- ]]; do
@@ -34,12 +35,18 @@ once() {
         [[ ${previous} =~ ^--(nj|ngpu|gpu|num-threads)$ ]] || words+=("${word}")
         previous=${word}
     done
+    mkdir -p "${here}"
+    exec {lock}>"${stamp}.lock"
+    if ! flock --nonblock "${lock}"; then
+        log_depth=2 log "Waiting for another run: ${here}"
+        flock "${lock}"
+    fi
     key=$({ printf '%q ' "${words[@]}"; sha256sum -- "${inputs[@]}"; } | sha256sum)
     if [[ -f ${stamp} && $(<"${stamp}") == "${key}" ]]; then
         log_depth=2 log "Done before: ${here}"
+        exec {lock}>&-
         return
     fi
-    mkdir -p "${here}"
     if [[ ! -f ${stamp}.started || $(<"${stamp}.started") != "${key}" ]]; then
         find "${here}" -maxdepth 1 -name '*.[0-9]*.log' -delete
     fi
@@ -47,4 +54,5 @@ once() {
     printf '%s\n' "${key}" >"${stamp}.started"
     "$@"
     mv "${stamp}.started" "${stamp}"
+    exec {lock}>&-
 }

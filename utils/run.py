@@ -10,6 +10,7 @@ job's number where neither a letter nor a digit touches it: in `text.JOB` and `p
 from __future__ import annotations
 
 import argparse
+import ctypes
 import itertools
 import os
 import re
@@ -25,6 +26,8 @@ from typing import BinaryIO
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 ARRAY = re.compile(r"([A-Za-z_]\w*)=(\d+)(?::(\d+))?")
 ENDED = re.compile(r"^# Ended \(code (\d+)(?:; signal (\d+))?\)", re.MULTILINE)
 PICKS = {"all", "failed", "incomplete"}
@@ -72,6 +75,12 @@ def date() -> str:
     return datetime.now().astimezone().strftime("%a %b %e %H:%M:%S %Z %Y")
 
 
+def end_with_driver() -> None:
+    """In the job's process: have Linux end it if the driver is killed, lest a rerun meets it at the same files."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def start(job: Job, num_threads: int, rotate: bool) -> None:
     """Write the log's head and start the command in a process group of its own, so that it can be ended whole."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +101,7 @@ def start(job: Job, num_threads: int, rotate: bool) -> None:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
+            preexec_fn=end_with_driver,
         )
     except OSError as error:
         job.log_file.write(f"{error}\n".encode())

@@ -200,6 +200,25 @@ def test_an_interrupted_driver_leaves_no_job_behind(tmp_path, sign):
     assert not (tmp_path / "x.3.log").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot do this")
+def test_a_killed_driver_takes_its_jobs_along(tmp_path):
+    """Else a rerun would find the old training at work in the same directory."""
+    driver = subprocess.Popen(
+        [sys.executable, RUN, "x.log", "bash", "-c", "echo $$ >pid; sleep 60 & wait"], cwd=tmp_path
+    )
+    deadline = time.monotonic() + 10
+    pid = tmp_path / "pid"
+    while time.monotonic() < deadline and not (pid.exists() and pid.stat().st_size):
+        time.sleep(0.02)
+    job = int(pid.read_text())
+    assert is_alive(job)
+    driver.kill()
+    driver.wait()
+    while time.monotonic() < deadline and is_alive(job):
+        time.sleep(0.02)
+    assert not is_alive(job)
+
+
 def is_alive(pid: int) -> bool:
     """Whether the process runs; one that has ended and waits for its parent does not."""
     try:
