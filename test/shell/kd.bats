@@ -155,6 +155,28 @@ stages_of() {
     [ "$(grep -c format_audio calls)" -eq 3 ]
 }
 
+@test "of two runs at the same time, one makes the data and the other waits for it" {
+    pretend_python
+    mkdir data
+    flock data/.done.lock sleep 2 3>&- &
+    while flock --nonblock data/.done.lock true; do sleep 0.05; done
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 1
+    [ "${status}" -eq 0 ]
+    [[ "${output}" == *"Waiting for another run: data"* ]]
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 1
+    [[ "${output}" != *"Waiting"* ]]
+    [ "$(grep -c '^data.sh' calls)" -eq 1 ]
+}
+
+@test "a choice that does not exist is named before anything runs" {
+    for choice in "token_type syllable" "bpemode word" "audio_format mp3"; do
+        read -r name value <<<"${choice}"
+        run "${kd}" "${sets[@]}" "--${name}" "${value}"
+        [ "${status}" -eq 1 ]
+        [[ "${output}" == "kd.sh: --${name} ${value}: expected "* ]]
+    done
+}
+
 @test "a failed command ends the run, and the next run takes up there" {
     pretend_python
     FAIL=make_tokens run "${kd}" "${sets[@]}" --stage 1 --stop_stage 2

@@ -290,7 +290,7 @@ stage_7_score() {
     done
     run python3 -m espnet2_kd.bin.report --exp_dirs "$(all_exps | paste -sd ' ')" \
         --inference_tag "${inference_tag}" --test_sets "${test_sets}" --json "${expdir}/report/results.json" \
-        --output RESULTS.md "${score_opt_list[@]}"
+        --output RESULTS.md --synthetic "${synthetic}" "${score_opt_list[@]}"
 }
 
 stage_8_pack() {
@@ -312,6 +312,9 @@ check_options() {
     for name in train_set valid_set test_sets seeds distill_configs; do
         [[ -n ${!name} ]] || fail "--${name} is not set"
     done
+    [[ ${token_type} =~ ^(bpe|char|word)$ ]] || fail "--token_type ${token_type}: expected bpe, char or word"
+    [[ ${bpemode} =~ ^(unigram|bpe)$ ]] || fail "--bpemode ${bpemode}: expected unigram or bpe"
+    [[ ${audio_format} =~ ^(flac|wav|ark)$ ]] || fail "--audio_format ${audio_format}: expected flac, wav or ark"
     # A blank in these would come apart in the lists that are separated by blanks.
     for name in expdir dumpdir train_set valid_set; do
         [[ ${!name} != *[[:space:]]* ]] || fail "--${name} '${!name}' must not contain blanks"

@@ -15,4 +15,5 @@ exec ../../TEMPLATE/kd1/kd.sh \
     --teacher_config conf/train_teacher.yaml \
     --distill_configs "conf/train_student_nokd.yaml conf/train_kd_aux.yaml" \
     --inference_config conf/decode.yaml \
+    --score_opts "--synthetic true" \
     "$@"
