@@ -19,7 +19,7 @@ dry_run=false             # print the commands instead of running them
 nj=32                     # parallel jobs in data preparation and statistics
 inference_nj=32           # parallel jobs in decoding
 ngpu=1                    # GPUs for training; where there is none, the CPU is used
-num_threads=0             # CPU threads of a training; 0: one, or every core where there is no GPU
+num_threads=0             # CPU threads of a training; 0: one, or its share of the cores where there is no GPU
 dumpdir=dump              # where formatted audio goes
 expdir=exp                # where models and results go
 local_data_opts=""        # more options for local/data.sh
@@ -231,24 +231,44 @@ prepare_exp() {
     chmod +x "${exp}/run.sh"
 }
 
-stage_4_teacher() {
-    local seed
-    for seed in "${seed_list[@]}"; do
-        log "Teacher, seed ${seed}"
-        train "${teacher_config}" "${seed}" ""
+# train_all CONFIG...: trains every config with every seed. On a CPU they run side by side as far as the cores go, since
+# one small model cannot keep several cores busy.
+train_all() {
+    local config seed teacher slots=1 running=0 failed=false
+    if ((ngpu == 0)) && [[ ${cuda_cmd} == run.py* ]]; then
+        slots=$((cores / (num_threads > 0 ? num_threads : 1)))
+        slots=$((slots > $# * ${#seed_list[@]} ? $# * ${#seed_list[@]} : slots > 1 ? slots : 1))
+    fi
+    ((num_threads > 0)) || local num_threads=$((ngpu > 0 ? 1 : cores / slots))
+    for config in "$@"; do
+        for seed in "${seed_list[@]}"; do
+            teacher=""
+            ! grep -q '^kd_terms:' "${config}" || teacher=$(exp_of "${teacher_config}" "${seed}")
+            log "${config}, seed ${seed}"
+            if ((slots == 1)); then
+                train "${config}" "${seed}" "${teacher}"
+                continue
+            fi
+            if ((running == slots)); then
+                wait -n || failed=true
+                running=$((running - 1))
+            fi
+            train "${config}" "${seed}" "${teacher}" | sed -u "s|^|$(basename "${config}" .yaml) seed ${seed}: |" &
+            running=$((running + 1))
+        done
     done
+    for ((; running > 0; running--)); do
+        wait -n || failed=true
+    done
+    ! "${failed}" || fail "a training failed, see above; what the others did is kept"
+}
+
+stage_4_teacher() {
+    train_all "${teacher_config}"
 }
 
 stage_5_distill() {
-    local config seed teacher
-    for config in "${distill_config_list[@]}"; do
-        for seed in "${seed_list[@]}"; do
-            log "${config}, seed ${seed}"
-            teacher=""
-            ! grep -q '^kd_terms:' "${config}" || teacher=$(exp_of "${teacher_config}" "${seed}")
-            train "${config}" "${seed}" "${teacher}"
-        done
-    done
+    train_all "${distill_config_list[@]}"
 }
 
 stage_6_decode() {
@@ -348,7 +368,6 @@ main() {
             log "No GPU on this machine: training on the CPU"
             ngpu=0
         fi
-        ((num_threads > 0)) || num_threads=$((ngpu > 0 ? 1 : cores))
     fi
     for number in "${todo[@]}"; do
         log "Stage ${number}: ${STAGES[number]}"

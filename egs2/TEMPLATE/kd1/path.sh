@@ -12,3 +12,6 @@ export PYTHONPATH="${KD_ROOT}${PYTHONPATH:+:${PYTHONPATH}}"
 export LC_ALL=C PYTHONUTF8=1
 # Importing ESPnet2 looks for two nltk archives and downloads them when they are missing; the set-up leaves empty ones.
 export NLTK_DATA="${NLTK_DATA:+${NLTK_DATA}:}${KD_VENV}/nltk_data"
+# Threads that wait for each other spin by default; beside any other load they then take the core from the one they wait
+# for, and a step of training takes tens of times as long.
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
