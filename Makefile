@@ -32,7 +32,7 @@ unit: setup ## tests of every part
 	python -m pytest -q -n auto --ignore test/recipes test
 
 recipes: setup ## small runs of the recipes
-	python -m pytest -q -n auto test/recipes
+	python -m pytest -q -n auto --dist worksteal test/recipes
 
 lock: ## tools/requirements.lock anew, from pyproject.toml
 	tools/lock.sh

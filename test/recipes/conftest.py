@@ -1,6 +1,7 @@
 """A copy of a recipe in a temporary directory, and what its data stage writes, read without the project's own code."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -54,10 +55,10 @@ def recipe(tmp_path):
     """Return a function that copies egs2/<name>/asr1, without what its stages have made."""
 
     def copy(name):
-        source, target = ROOT / "egs2" / name / "asr1", tmp_path / name / "asr1"
+        source, target = ROOT / "egs2" / name / "asr1", tmp_path / "egs2" / name / "asr1"
         for path in [source / "run.sh", *source.glob("local/*.*"), *source.glob("conf/*.yaml")]:
             (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            (target / path.relative_to(source)).write_bytes(path.read_bytes())
+            shutil.copy(path, target / path.relative_to(source))
         return Recipe(target)
 
     return copy

@@ -1,0 +1,294 @@
+"""Whole recipes: run.sh from a corpus to packed models, what the files hold, a second run, and a killed one."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jiwer
+import pytest
+import torch
+
+from espnet2_kd.data.espeak import EspeakError, espeak_version
+from espnet2_kd.data.problems import DataError
+from espnet2_kd.report.sclite import find_tool
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "valid.loss_transducer.ave.pth"
+TAG = "decode_decode_valid.loss_transducer.ave"
+SERIAL = ("--nj", "1", "--inference_nj", "1", "--num_threads", "1", "--ngpu", "0")
+TINY = ("--synthetic", "true", "--seeds", "1", *SERIAL)
+# With ten words, a dozen updates at the full rate get some right. With more tokens they would end in silence, so there
+# the models stay about as talkative as their random weights are.
+HURRY = "--batch_bins 300000 --scheduler_conf warmup_steps=4"
+DAWDLE = "--batch_bins 300000 --optim_conf lr=0.0001"
+TIMEOUT = 900  # seconds
+
+
+def missing() -> str | None:
+    try:
+        espeak_version()
+        find_tool("sclite")
+    except (EspeakError, DataError) as error:
+        return str(error)
+    return None
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+
+
+@dataclass
+class Run:
+    """A recipe's run.sh at work, in a process group of its own; what it says goes to a file."""
+
+    process: subprocess.Popen
+    output: Path
+
+    def finish(self) -> str:
+        """Wait for a success and return what was said."""
+        status = self.process.wait(TIMEOUT)
+        text = self.output.read_text(encoding="utf-8")
+        assert status == 0, text[-5000:]
+        assert "Successfully finished." in text
+        return text
+
+
+@pytest.fixture
+def start(tmp_path, recipe):
+    """Return a function that starts a recipe, in a copy of its directory below a project of links to this one."""
+    runs, paths = [], {}
+    for name in ("espnet2_kd", "utils", "tools", "egs2/TEMPLATE"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+
+    def call(name, *options):
+        if name not in paths:
+            paths[name] = recipe(name).path
+        path = paths[name]
+        output = path / f"output.{len(runs)}"
+        with output.open("w") as stream:
+            process = subprocess.Popen(
+                ["bash", path / "run.sh", *options],
+                cwd="/",
+                env={**os.environ, "KD_VENV": sys.prefix, "OMP_NUM_THREADS": "1"},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        runs.append(Run(process, output))
+        return runs[-1], path
+
+    yield call
+    for run in runs:
+        if run.process.poll() is None:
+            os.killpg(run.process.pid, signal.SIGKILL)
+            run.process.wait()
+
+
+def exp_of(path, name):
+    return path / f"exp/asr_{name}_seed1"
+
+
+def table(path):
+    """Read a Kaldi table; a key may stand alone."""
+    rows = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
+    return {row[0]: row[1].strip() if len(row) > 1 else "" for row in rows}
+
+
+def read_trn(path):
+    """Read `words (speaker-utterance)` lines as {speaker-utterance: words}."""
+    found = (re.fullmatch(r"(.*?)\s*\((\S+)\)", line) for line in path.read_text(encoding="utf-8").splitlines())
+    return {match[2]: match[1] for match in found}
+
+
+def markdown_tables(text):
+    """Read the tables of a Markdown text, each as a list of {column: cell}."""
+    tables = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        tables.append([dict(zip(rows[0], row)) for row in rows[2:]])
+    return tables
+
+
+def checkpoints(path):
+    """Names, times and sizes of everything that training writes."""
+    files = sorted(path.glob("exp/asr_*/*.pth")) + sorted(path.glob("exp/asr_*/train.log*"))
+    assert files
+    return {str(file): (file.lstat().st_mtime_ns, file.lstat().st_size) for file in files}
+
+
+def check_results(path, roles):
+    """RESULTS.md says of every system what its transcripts and its own records say."""
+    text = (path / "RESULTS.md").read_text(encoding="utf-8")
+    accuracy, cost, *standard = markdown_tables(text)
+    assert "(synthetic speech)" in text.splitlines()[2]
+    assert len(standard) == 3 * len(roles)
+    reference = table(path / "dump/raw/test/text")
+    for index, (name, role) in enumerate(roles.items()):
+        decoded = exp_of(path, name) / TAG / "test"
+        ref, hyp = (read_trn(decoded / f"score_wer/{kind}.trn") for kind in ("ref", "hyp"))
+        speakers = table(path / "dump/raw/test/utt2spk")
+        assert ref == {f"{speakers[utt]}-{utt}": words for utt, words in reference.items()}
+        assert hyp == {f"{speakers[utt]}-{utt}": words for utt, words in table(decoded / "text").items()}
+        assert any(hyp.values())
+        words = jiwer.process_words(list(ref.values()), [hyp[key] for key in ref])
+        num_words = sum(len(words.split()) for words in ref.values())
+        errors = words.substitutions + words.deletions + words.insertions
+        (row,) = [row for row in accuracy if row["system"].removesuffix(" †") == name]
+        assert row["role"] == f"{role} (synthetic)"
+        assert row["WER %"] == row["per seed"] == f"{100 * errors / num_words:.2f}"
+        (wer,) = standard[3 * index]
+        assert (wer["dataset"], wer["Snt"], wer["Wrd"]) == (f"{TAG}/test", str(len(ref)), str(num_words))
+        assert float(wer["Err"]) == pytest.approx(100 * errors / num_words, abs=0.0501)
+
+        run = json.loads((exp_of(path, name) / "run.json").read_text())
+        stream = json.loads((decoded / "stream.json").read_text())
+        assert run["role"] == {"student, no distillation": "student", "distilled student": "distilled"}.get(role, role)
+        assert run["teacher"] == ("exp/asr_train_teacher_seed1" if role == "distilled student" else None)
+        assert (run["name"], run["seed"]) == (name, 1)
+        assert stream["rtf"] > 0 and stream["num_utts"] == len(ref)
+        assert stream["mode"] == ("offline" if role == "teacher" else "streaming")
+        live = [json.loads(line) for line in (decoded / "stream.jsonl").read_text().splitlines()]
+        assert {record["utt"]: record["text"] for record in live} == table(decoded / "text")
+        (row,) = [row for row in cost if row["system"] == name]
+        assert row["parameters"] == f"{run['num_parameters'] / 1e6:.2f} M"
+        assert row["mode"] == stream["mode"] and float(row["RTF"]) == pytest.approx(stream["rtf"], abs=6e-4)
+    for role in {"teacher", "student, no distillation", "distilled student"} - set(roles.values()):
+        (row,) = [row for row in accuracy if row["role"] == f"{role} (synthetic)"]
+        assert row["WER %"] == "not run"
+
+
+def check_weights(path, roles):
+    """What is decoded and packed holds the model alone; what training goes on from also holds distillation's part."""
+    for name, role in roles.items():
+        exp = exp_of(path, name)
+        averaged = torch.load(exp / MODEL, weights_only=True)
+        epoch = torch.load(exp / "latest.pth", weights_only=True)
+        assert averaged.keys() == {key for key in epoch if not key.startswith("kd.")}
+        assert (averaged.keys() < epoch.keys()) == (role == "distilled student")
+
+
+def check_packed(path, roles, folder, monkeypatch):
+    """The archive alone, somewhere else, is what ESPnet2 loads, and recognises what the experiment recognised."""
+    import espnet2_kd.register  # noqa: F401, I001  (before espnet2: it makes that import quick)
+    from espnet2.bin.asr_inference import Speech2Text
+    from espnet2.main_funcs.pack_funcs import unpack
+
+    from espnet2_kd.bin.decode import main as decode
+
+    utt = next(iter(table(path / "dump/raw/test/wav.scp")))
+    one = folder / "one"
+    one.mkdir(parents=True)
+    speaker = table(path / "dump/raw/test/utt2spk")[utt]
+    (one / "utt2spk").write_text(f"{utt} {speaker}\n")
+    (one / "spk2utt").write_text(f"{speaker} {utt}\n")
+    (one / "text").write_text(f"{utt} {table(path / 'dump/raw/test/text')[utt]}\n")
+    (one / "wav.scp").write_text(f"{utt} {path / table(path / 'dump/raw/test/wav.scp')[utt]}\n")
+    monkeypatch.chdir(folder)
+    for name in roles:
+        exp = exp_of(path, name)
+        files = unpack(exp / f"{exp.name}.zip", folder / name)
+        stock = Speech2Text(**files, beam_size=1).asr_model.state_dict()
+        trained = torch.load(exp / MODEL, weights_only=True)
+        assert stock.keys() == trained.keys()
+        assert all(torch.equal(stock[key], trained[key]) for key in trained)
+        unpacked, model_file = Path(files["asr_train_config"]).parent, files["asr_model_file"]
+        options = ["--config", path / "conf/decode.yaml", "--data_dir", one, "--output_dir", folder / f"{name}.out"]
+        assert decode(list(map(str, ["--exp", unpacked, "--model_file", model_file, *options]))) == 0
+        assert table(folder / f"{name}.out/text")[utt] == table(exp / TAG / "test/text")[utt]
+        score, expected = (float(table(at / "score")[utt]) for at in (folder / f"{name}.out", exp / TAG / "test"))
+        assert score == pytest.approx(expected, abs=2e-3)
+
+
+def check_second_run(start, path, *options):
+    """Run again with the same options: nothing is trained, and the report stays as it is."""
+    before, report = checkpoints(path), (path / "RESULTS.md").read_bytes()
+    text = start(path.parent.name, *options)[0].finish()
+    assert checkpoints(path) == before
+    assert (path / "RESULTS.md").read_bytes() == report
+    assert re.findall(r"Stage (\d):", text) == list("12345678")
+    assert "epoch started" not in text
+    for exp in path.glob("exp/asr_train_*"):
+        assert f"Done before: exp/{exp.name}\n" in text
+
+
+def test_fsdd(start, tmp_path, monkeypatch):
+    """Two students, and the mean of two epochs."""
+    roles = {
+        "train_teacher": "teacher",
+        "train_student_nokd": "student, no distillation",
+        "train_kd_aux": "distilled student",
+    }
+    options = (
+        *(*TINY, "--distill_configs", "conf/train_student_nokd.yaml conf/train_kd_aux.yaml"),
+        *("--asr_args", f"--max_epoch 2 --num_iters_per_epoch 8 --keep_nbest_models 2 {HURRY}"),
+    )
+    run, path = start("fsdd", *options)
+    run.finish()
+    assert os.readlink(exp_of(path, "train_kd_aux") / MODEL) == "valid.loss_transducer.ave_2best.pth"
+    check_results(path, roles)
+    check_weights(path, roles)
+    check_packed(path, roles, tmp_path / "packed", monkeypatch)
+    check_second_run(start, path, *options)
+
+
+def test_speechocean762(start, tmp_path, monkeypatch):
+    """BPE, sentences, output distributions as the teacher's lesson."""
+    roles = {"train_teacher": "teacher", "train_kd_token": "distilled student"}
+    options = (
+        *(*TINY, "--nbpe", "50", "--speed_perturb_factors", "", "--distill_configs", "conf/train_kd_token.yaml"),
+        *("--asr_args", f"--max_epoch 1 --num_iters_per_epoch 10 {DAWDLE}"),
+    )
+    run, path = start("speechocean762", *options)
+    run.finish()
+    check_results(path, roles)
+    check_weights(path, roles)
+    check_packed(path, roles, tmp_path / "packed", monkeypatch)
+    check_second_run(start, path, *options)
+
+
+def test_mini_killed_while_it_distills(start, tmp_path, monkeypatch):
+    """A run that is killed with all its processes goes on where it was: same teacher, and the student's next epoch."""
+    roles = {"train_teacher": "teacher", "train_kd_aux": "distilled student"}
+    options = (
+        *(*TINY, "--nbpe", "40", "--distill_configs", "conf/train_kd_aux.yaml"),
+        *("--asr_args", f"--max_epoch 2 --num_iters_per_epoch 10 {DAWDLE}"),
+    )
+    run, path = start("mini", *options)
+    student, teacher = exp_of(path, "train_kd_aux"), exp_of(path, "train_teacher")
+    log, deadline = student / "train.log", time.monotonic() + TIMEOUT
+    while not (log.exists() and "2/2epoch started" in log.read_text(errors="replace")):
+        assert run.process.poll() is None and time.monotonic() < deadline, run.output.read_text()[-5000:]
+        time.sleep(0.02)
+    os.killpg(run.process.pid, signal.SIGKILL)
+    run.process.wait()
+    assert not (student / ".done").exists() and not (student / MODEL).exists()
+    before = checkpoints(path)
+
+    text = start("mini", *options)[0].finish()
+    after = checkpoints(path)
+    assert {name: after[name] for name in before if teacher.name in name} == {
+        name: value for name, value in before.items() if teacher.name in name
+    }
+    assert f"Done before: exp/{teacher.name}\n" in text
+    assert after[str(student / "1epoch.pth")] == before[str(student / "1epoch.pth")]
+    assert "2/2epoch started" in text and "1/2epoch started" not in text
+    check_results(path, roles)
+    check_weights(path, roles)
+    check_packed(path, roles, tmp_path / "packed", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("nj", "many"), ("token_type", "syllable"), ("seeds", ""), ("synthetic", "yes"), ("bogus", "1")]
+)
+def test_a_wrong_option_is_one_line(start, name, value):
+    run, path = start("mini", f"--{name}", value)
+    assert run.process.wait(TIMEOUT) == 1
+    (line,) = run.output.read_text().splitlines()
+    assert line.startswith("kd.sh: ") and f"--{name}" in line
+    assert not (path / "data").exists()
