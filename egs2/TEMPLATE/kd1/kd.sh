@@ -381,4 +381,4 @@ if [[ $# -gt 0 ]]; then
     exit 2
 fi
 check_options
-main
+main; exit  # in one line: bash reads on only now, and the file may have been edited while it ran
