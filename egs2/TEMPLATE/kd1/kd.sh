@@ -6,6 +6,9 @@
 #   2 feats    formatted audio in dump/raw, token list   6 decode   all test sets, offline and as if live
 #   3 stats    shapes and feature statistics             7 score    sclite, significance, RESULTS.md
 #   4 teacher  the teacher, once per seed                8 pack     one zip per system
+
+# Stages are called by names put together from their number, which shellcheck cannot see.
+# shellcheck disable=SC2317
 set -euo pipefail
 
 stage=1                   # first stage to run
