@@ -256,7 +256,7 @@ train_all() {
                 wait -n || failed=true
                 running=$((running - 1))
             fi
-            train "${config}" "${seed}" "${teacher}" | sed -u "s|^|$(basename "${config}" .yaml) seed ${seed}: |" &
+            train "${config}" "${seed}" "${teacher}" 2>&1 | sed -u "s|^|$(basename "${config}" .yaml) seed ${seed}: |" &
             running=$((running + 1))
         done
     done

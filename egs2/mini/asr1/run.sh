@@ -15,5 +15,6 @@ exec ../../TEMPLATE/kd1/kd.sh \
     --teacher_config conf/train_teacher.yaml \
     --distill_configs "conf/train_student_nokd.yaml conf/train_kd_aux.yaml" \
     --inference_config conf/decode.yaml \
+    --num_threads 1 \
     --score_opts "--synthetic true" \
     "$@"
