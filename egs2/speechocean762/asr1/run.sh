@@ -8,8 +8,7 @@ exec ../../TEMPLATE/kd1/kd.sh \
     --train_set train \
     --valid_set valid \
     --test_sets "test" \
-    --token_type bpe \
-    --nbpe 100 \
+    --token_type char \
     --speed_perturb_factors "0.9 1.0 1.1" \
     --seeds "1" \
     --teacher_config conf/train_teacher.yaml \
