@@ -311,9 +311,9 @@ stage_7_score() {
                 --utt2spk "${dumpdir}/raw/${dset}/utt2spk" --token_dir "${token_dir}" --output_dir "${out}"
         done
     done
-    run python3 -m espnet2_kd.bin.report --exp_dirs "$(all_exps | paste -sd ' ')" \
+    closing=$(run python3 -m espnet2_kd.bin.report --exp_dirs "$(all_exps | paste -sd ' ')" \
         --inference_tag "${inference_tag}" --test_sets "${test_sets}" --json "${expdir}/report/results.json" \
-        --output RESULTS.md --synthetic "${synthetic}" "${score_opt_list[@]}"
+        --output RESULTS.md --synthetic "${synthetic}" "${score_opt_list[@]}")
 }
 
 stage_8_pack() {
@@ -322,8 +322,9 @@ stage_8_pack() {
     [[ ${token_type} != bpe ]] || options+=(--option "${token_dir}/bpe.model")
     for exp in $(all_exps); do
         once "${exp}/.packed" "${exp}/${inference_asr_model}" "${exp}/config.yaml" -- \
-            python3 -m espnet2.bin.pack asr --asr_train_config "${exp}/config.yaml" \
-            --asr_model_file "${exp}/${inference_asr_model}" "${options[@]}" --outpath "${exp}/${exp##*/}.zip"
+            "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2.bin.pack asr \
+            --asr_train_config "${exp}/config.yaml" --asr_model_file "${exp}/${inference_asr_model}" \
+            "${options[@]}" --outpath "${exp}/${exp##*/}.zip"
     done
 }
 
@@ -349,7 +350,7 @@ check_options() {
 }
 
 main() {
-    local number cores
+    local number cores closing=
     local -a todo=()
     cores=$(env -u OMP_NUM_THREADS nproc)  # which otherwise takes that variable for the number of cores
     ! "${skip_data_prep}" || skip_stages+=" 1 2"
@@ -376,6 +377,7 @@ main() {
         log "Stage ${number}: ${STAGES[number]}"
         "stage_${number}_${STAGES[number]}"
     done
+    [[ -z ${closing} ]] || printf '%s\n' "${closing}"  # at the end, where it is seen
     log "Successfully finished. [elapsed=${SECONDS}s]"
 }
 
