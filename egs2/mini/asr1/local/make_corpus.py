@@ -79,7 +79,7 @@ def plan(sizes: dict[str, int], seed: int) -> list[Utterance]:
                     text=text,
                     intent=intent,
                     voice=f"{ACCENTS[accent]}+{variant}",
-                    words_per_minute=int(rng.integers(170, 241)),
+                    words_per_minute=int(rng.integers(140, 201)),
                     pitch=int(rng.integers(30, 71)),
                     room=Room.draw(keyed_rng(seed, f"room:{utt_id}")),
                 )
