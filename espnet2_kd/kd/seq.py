@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from espnet2_kd.kd.lattice import LatticeRows
 
 
 @dataclass(frozen=True)
@@ -13,14 +17,17 @@ class Seq:
     """A batch of padded sequences with their true lengths.
 
     Attributes:
-        x: `(B, T, D)` for a sequence, `(B, D)` for one vector per utterance, `(B, T, U, V)` for a transducer lattice.
+        x: `(B, T, D)` for a sequence, `(B, D)` for one vector per utterance, `(B, T, U, V)` for a transducer lattice,
+            which a teacher gives as `LatticeRows`.
         lens: `(B,)` number of valid frames T, or None for `(B, D)`.
         label_lens: `(B,)` number of valid label positions U (labels + 1), for lattices only.
+        labels: `(B, U - 1)` their labels, padded with anything.
     """
 
-    x: Tensor
+    x: Tensor | LatticeRows
     lens: Tensor | None = None
     label_lens: Tensor | None = None
+    labels: Tensor | None = None
 
     @property
     def mask(self) -> Tensor:

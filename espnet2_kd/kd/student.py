@@ -45,9 +45,8 @@ class Distilled:
             loss, stats, weight = super().forward(**batch)
         with _autocast(self, batch):
             observed = teacher.observe(batch, {path: recorded[path] for path in shared if path in recorded})
-            label_lens = batch.get("text_lengths")
             taps = {path: value for path, value in recorded.items() if path not in shared - kd.student_paths}
-            loss_kd, stats_kd = kd(resolve_lens(taps, label_lens), observed)
+            loss_kd, stats_kd = kd(resolve_lens(taps, batch), observed)
         stats["loss_task"] = loss.detach()
         stats.update(stats_kd)
         loss = loss + loss_kd.to(loss.dtype)
@@ -97,7 +96,7 @@ def distill(model: nn.Module, teacher: Teacher, kd_terms: list[dict[str, Any]], 
         unused = sorted(paths - recorded.keys())
         if unused:
             raise ConfigError(f"student taps that never run: {', '.join(unused)}")
-        student = resolve_lens(recorded, probe.get("text_lengths"))
+        student = resolve_lens(recorded, probe)
         observed = teacher.observe(probe, {})
     model.train(was_training)
     with _autocast(model, probe):

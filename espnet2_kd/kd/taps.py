@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from espnet2_kd.kd.lattice import LatticeRows
 from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.seq import Seq
 
@@ -44,6 +45,8 @@ def as_seq(value: Any) -> Seq:
         value = value[0]
     if isinstance(value, Seq):
         return value
+    if isinstance(value, LatticeRows):
+        return Seq(value)
     if not isinstance(value, Tensor):
         raise TypeError(f"a tap must read a tensor, not {type(value).__name__}")
     lens = None
@@ -88,11 +91,12 @@ def record(model: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
             handle.remove()
 
 
-def resolve_lens(taps: dict[str, Any], label_lens: Tensor | None) -> dict[str, Seq]:
+def resolve_lens(taps: dict[str, Any], batch: dict[str, Any]) -> dict[str, Seq]:
     """Give every recorded value its lengths.
 
     Values that carry none (a linear layer's output) take those of a recorded value with the same batch and frame count: a
-    projection inside a layer has the frames of that layer. Lattices `(B, T, U, V)` also take `label_lens`.
+    projection inside a layer has the frames of that layer. Lattices `(B, T, U, V)` also take the labels of the batch,
+    `text` `(B, U - 1)` and `text_lengths` `(B,)`.
 
     Raises:
         ConfigError: a sequence whose lengths cannot be told.
@@ -109,8 +113,8 @@ def resolve_lens(taps: dict[str, Any], label_lens: Tensor | None) -> dict[str, S
                 )
             seq = Seq(seq.x, same[0].lens)
         if seq.x.dim() == 4:
-            if label_lens is None:
-                raise ConfigError(f"tap {path!r}: a transducer lattice needs the batch's `text_lengths`")
-            seq = Seq(seq.x, seq.lens, label_lens + 1)
+            if "text" not in batch:
+                raise ConfigError(f"tap {path!r}: a transducer lattice needs the batch's `text`")
+            seq = Seq(seq.x, seq.lens, batch["text_lengths"] + 1, batch["text"])
         resolved[path] = seq
     return resolved

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from espnet2_kd.kd.losses import LOSSES
+from espnet2_kd.kd.lattice import LatticeRows
+from espnet2_kd.kd.losses import LOSSES, output_kl
 from espnet2_kd.kd.losses.future import Future
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
@@ -180,19 +181,125 @@ def test_relation_direction_is_teacher_against_student():
     assert not torch.allclose(forward[0], backward[0])
 
 
-def test_lattice_kl_runs_over_frames_and_labels():
+def naive_lattice_kl(s, t, n, labels, tau=1.0, collapsed=False, shift=0):
+    """The sum over frames and labels of one utterance, `s` and `t` nested lists `(T, U, V)`."""
+
+    def probabilities(logits, u):
+        p = softmax([v / tau for v in logits])
+        if not collapsed:
+            return p
+        label = p[labels[u]] if u < len(labels) else 0.0
+        return [p[0], label, sum(p) - p[0] - label] if label else [p[0], sum(p) - p[0]]
+
+    return tau**2 * sum(
+        kl(probabilities(t[i][u], u), probabilities(s[i + shift][u], u))
+        for i in range(n - shift)
+        for u in range(len(labels) + 1)
+    )
+
+
+def make_lattices(dtype=torch.float32):
     generator = torch.Generator().manual_seed(3)
-    lens, label_lens = torch.tensor([3, 2]), torch.tensor([2, 3])
-    s, t = (torch.randn(2, 3, 3, 5, generator=generator) for _ in range(2))
-    sums = []
-    for b in range(2):
-        rows = [(i, u) for i in range(lens[b]) for u in range(label_lens[b])]
-        sums.append(sum(kl(softmax(t[b, i, u].tolist()), softmax(s[b, i, u].tolist())) for i, u in rows))
-    student, teacher = Seq(s, lens, label_lens), Seq(t, lens, label_lens)
-    value = LOSSES.build({"output_kl": {"reduction": "sum"}}, "test")({"x": student}, {"x": teacher})
-    torch.testing.assert_close(value.double(), torch.tensor(sums, dtype=torch.float64), rtol=1e-5, atol=1e-6)
-    mean = LOSSES.build("output_kl", "test")({"x": student}, {"x": teacher})
-    torch.testing.assert_close(mean, value / (lens * label_lens))
+    labels = torch.tensor([[3, -1], [4, 4], [-1, -1]])
+    lens, label_lens = torch.tensor([4, 3, 1]), torch.tensor([2, 3, 1])
+    s, t = (2 * torch.randn(3, 4, 3, 5, generator=generator, dtype=dtype) for _ in range(2))
+    return Seq(s, lens, label_lens, labels), Seq(t, lens, label_lens, labels)
+
+
+LATTICE_CASES = [{}, {"temperature": 2.0}, {"collapsed": True}, {"collapsed": True, "shift": 1}, {"shift": 2}]
+
+
+@pytest.mark.parametrize("keywords", LATTICE_CASES, ids=str)
+@pytest.mark.parametrize("num_frames", [1, 3, 100])
+def test_lattice_kl_is_the_definition_in_slices_of_any_size(keywords, num_frames, monkeypatch):
+    monkeypatch.setattr(output_kl, "slice_frames", lambda shape: num_frames)
+    student, teacher = make_lattices()
+    student.x.requires_grad_()
+    value = LOSSES.build({"output_kl": {"reduction": "sum", **keywords}}, "test")({"x": student}, {"x": teacher})
+    own = {"tau" if key == "temperature" else key: value for key, value in keywords.items()}
+    naive = [
+        naive_lattice_kl(s.tolist(), t.tolist(), int(n), labels[: int(u) - 1].tolist(), **own)
+        for s, t, n, u, labels in zip(student.x, teacher.x, student.lens, student.label_lens, student.labels)
+    ]
+    torch.testing.assert_close(value.double(), torch.tensor(naive, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+    # The gradient, against differences of the definition.
+    (grad,) = torch.autograd.grad(value.sum(), student.x)
+    assert grad.isfinite().all()
+    for place in [(0, 2, 0, 0), (0, 3, 1, 3), (1, 2, 1, 4), (1, 2, 2, 1)]:
+        b, step, ends = place[0], 1e-4, []
+        for sign in (1, -1):
+            moved = student.x.detach().double()
+            moved[place] += sign * step
+            n, u = int(student.lens[b]), int(student.label_lens[b])
+            labels = student.labels[b, : u - 1].tolist()
+            ends.append(naive_lattice_kl(moved[b].tolist(), teacher.x[b].double().tolist(), n, labels, **own))
+        assert grad[place] == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-3, abs=1e-4)
+    # Beyond an utterance's frames and labels, nothing is asked of the student.
+    assert not grad[0, :, 2:].any() and not grad[1, 3:].any() and not grad[2, 1:].any()
+
+
+def test_lattice_kl_is_a_mean_over_positions():
+    student, teacher = make_lattices()
+    total, mean = (
+        LOSSES.build({"output_kl": {"reduction": name}}, "test")({"x": student}, {"x": teacher})
+        for name in ("sum", "mean")
+    )
+    torch.testing.assert_close(mean, total / (student.lens * student.label_lens))
+
+
+class Joint(torch.nn.Module):
+    """Remembers how many frames it was asked for at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = torch.nn.Linear(6, 5)
+        self.frames = []
+
+    def forward(self, encoded, predicted):
+        self.frames.append(encoded.shape[1])
+        return self.out(torch.tanh(encoded + predicted))
+
+
+def test_teacher_lattice_is_computed_in_slices(monkeypatch):
+    """Same loss and gradient as with all of the teacher's logits, of which no more than a slice is ever there."""
+    monkeypatch.setattr(output_kl, "slice_frames", lambda shape: 3)
+    torch.manual_seed(0)
+    joint, encoded, predicted = Joint(), torch.randn(2, 8, 1, 6), torch.randn(2, 1, 3, 6)
+    lens, label_lens, labels = torch.tensor([8, 5]), torch.tensor([3, 2]), torch.tensor([[1, 2], [4, -1]])
+    loss = LOSSES.build("output_kl", "test")
+    x = torch.randn(2, 8, 3, 5, requires_grad=True)
+    dense = loss({"x": Seq(x, lens, label_lens, labels)}, {"x": Seq(joint(encoded, predicted).detach(), lens)})
+    (dense_grad,) = torch.autograd.grad(dense.sum(), x)
+    rows = LatticeRows.of(joint, encoded, predicted)
+    assert rows.shape == (2, 8, 3, 5) and rows.dim() == 4
+    joint.frames.clear()
+    lean = loss({"x": Seq(x, lens, label_lens, labels)}, {"x": Seq(rows, lens, label_lens, labels)})
+    (lean_grad,) = torch.autograd.grad(lean.sum(), x)
+    torch.testing.assert_close(lean, dense)
+    torch.testing.assert_close(lean_grad, dense_grad)
+    assert joint.frames == [3, 3, 2] * 2
+    assert all(p.grad is None for p in joint.parameters())
+
+
+def test_teacher_lattice_keeps_the_precision_of_its_model():
+    torch.manual_seed(0)
+    joint, encoded, predicted = Joint(), torch.randn(1, 4, 1, 6), torch.randn(1, 1, 2, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        rows, expected = LatticeRows.of(joint, encoded, predicted), joint(encoded, predicted)
+    assert rows[0:4].dtype == torch.bfloat16 and torch.equal(rows[0:4], expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert LatticeRows(joint, encoded, predicted, 5, None)[1:3].dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 3, 5), (0, 4, 3, 5)])
+def test_lattice_without_frames_or_utterances(shape):
+    x = torch.randn(shape, requires_grad=True)
+    lens = torch.zeros(shape[0], dtype=torch.long)
+    seq = Seq(x, lens, lens + 1, torch.zeros(shape[0], 2, dtype=torch.long))
+    value = LOSSES.build("output_kl", "test")({"x": seq}, {"x": seq.with_x(x.detach())})
+    assert value.shape == shape[:1] and not value.any()
+    value.sum().backward()
+    assert x.grad.shape == shape
 
 
 def test_one_vector_per_utterance():
@@ -211,6 +318,7 @@ def test_one_vector_per_utterance():
         ("relation", ["relation", "num_heads"]),
         ({"mse": {"reduction": "median"}}, ["median", "mean"]),
         ({"output_kl": {"temperature": 0}}, ["temperature 0"]),
+        ({"output_kl": {"shift": -1}}, ["shift -1"]),
     ],
 )
 def test_a_wrong_spec_names_the_right_one(spec, words):

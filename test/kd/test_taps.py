@@ -66,13 +66,14 @@ def test_a_wrong_path_lists_the_nearest():
 
 
 def test_lengths_are_inherited_from_a_tap_with_the_same_frames():
+    batch = {"text": torch.tensor([[1, 2, 3, 4], [5, 6, -1, -1]]), "text_lengths": torch.tensor([4, 2])}
     taps = resolve_lens(
-        {"encoder": (X, LENS, None), "q": torch.randn(2, 3, 8), "joint": torch.randn(2, 3, 5, 7)}, torch.tensor([4, 2])
+        {"encoder": (X, LENS, None), "q": torch.randn(2, 3, 8), "joint": torch.randn(2, 3, 5, 7)}, batch
     )
     assert taps["q"].lens.tolist() == [3, 1]
-    assert taps["joint"].label_lens.tolist() == [5, 3]
+    assert taps["joint"].label_lens.tolist() == [5, 3] and taps["joint"].labels is batch["text"]
     assert taps["joint"].mask.sum().item() == 3 * 5 + 1 * 3
     with pytest.raises(ConfigError, match="no tapped layer has 9 frames"):
-        resolve_lens({"encoder": (X, LENS, None), "q": torch.randn(2, 9, 8)}, None)
-    with pytest.raises(ConfigError, match="text_lengths"):
-        resolve_lens({"encoder": (X, LENS, None), "joint": torch.randn(2, 3, 5, 7)}, None)
+        resolve_lens({"encoder": (X, LENS, None), "q": torch.randn(2, 9, 8)}, {})
+    with pytest.raises(ConfigError, match="the batch's `text`"):
+        resolve_lens({"encoder": (X, LENS, None), "joint": torch.randn(2, 3, 5, 7)}, {})

@@ -82,6 +82,7 @@ TERMS = [
         },
     },
     {"name": "token", "student": "joint_network", "loss": "output_kl", "weight": 0.1},
+    {"name": "late", "student": "joint_network", "loss": {"output_kl": {"collapsed": True, "shift": 1}}, "weight": 0.1},
     {"name": "ctc", "student": "ctc.ctc_lo", "loss": {"output_kl": {"temperature": 2.0}}, "weight": 0.1},
     {"name": "qkv", "student": "encoder.encoders.0", "loss": {"relation": {"num_heads": 2}}, "weight": 0.1},
 ]
@@ -107,11 +108,26 @@ def test_every_term_is_logged_and_learns(student):
     model.train()
     loss, stats, weight = model(**batch())
     loss.backward()
-    names = {"l2_distance", "l2_relation", "l2_future", "token", "ctc", "qkv"}
+    names = {"l2_distance", "l2_relation", "l2_future", "token", "late", "ctc", "qkv"}
     assert {key.removeprefix("loss_kd_") for key in stats if key.startswith("loss_kd_")} == names
     weighted = sum(stats[f"weight_kd_{n}"] * stats[f"loss_kd_{n}"] for n in names)
     torch.testing.assert_close(stats["loss"], stats["loss_task"] + weighted)
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_teacher_stops_at_its_lattice(student, monkeypatch):
+    """Its rows are those of the whole forward pass, and its own loss, which nobody reads, is not computed."""
+    _, _, model = student
+    teacher = model.__dict__["teacher"]
+    expected = {}
+    hook = teacher.model.joint_network.register_forward_hook(lambda m, i, out: expected.setdefault("logits", out))
+    with torch.no_grad():
+        teacher.model(**batch())
+    hook.remove()
+    monkeypatch.setattr(teacher.model, "criterion_transducer", None)
+    rows = teacher.observe(batch(), {})["joint_network"]
+    torch.testing.assert_close(rows.x[:], expected["logits"])
+    assert rows.label_lens.tolist() == [4, 3] and rows.x.shape == expected["logits"].shape
 
 
 def test_stock_programs_load_the_student(student, tmp_path):

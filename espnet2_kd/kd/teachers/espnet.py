@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from espnet2_kd.kd.lattice import LatticeRows
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.taps import INPUT, module_at, record, resolve_lens
@@ -15,14 +17,20 @@ from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 
 INPUTS = ("clean", "same")
+JOINT = "joint_network"
 ENCODE_PARTS = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder")
+
+
+class _Enough(Exception):
+    """Everything that is watched has been seen: the rest of the forward pass would be for nothing."""
 
 
 class ModelTeacher(Teacher):
     """Any ESPnet2 model in memory.
 
     Taps inside the encoder cost one encoder pass; taps beyond it (`ctc.ctc_lo`, `decoder...`, `joint_network`) cost the model's
-    whole forward pass on the student's own labels.
+    whole forward pass on the student's own labels; of a
+    transducer, whose lattice `joint_network` is given row by row, up to there.
 
     Args:
         input: `clean` (default) gives the teacher the audio without SpecAugment; `same` hands it the student's masked features.
@@ -52,23 +60,31 @@ class ModelTeacher(Teacher):
     @torch.no_grad()
     def observe(self, batch: dict[str, Any], shared: dict[str, Any]) -> dict[str, Seq]:
         self._follow(batch["speech"].device)
-        handle = None
-        if "specaug" in shared:
-            features = shared["specaug"]
-            handle = self.model.frontend.register_forward_hook(lambda module, args, output: features)
-        try:
-            with record(self.model, self.paths | {"encoder"}) as recorded:
-                if self.encode_only:
-                    self.model.encode(batch["speech"], batch["speech_lengths"])
-                else:
+        with record(self.model, self.paths - {JOINT} | {"encoder"}) as recorded, ExitStack() as hooks:
+            if "specaug" in shared:
+                features = shared["specaug"]
+                hook = self.model.frontend.register_forward_hook(lambda module, args, output: features)
+                hooks.callback(hook.remove)
+            if JOINT in self.paths:
+                joint = module_at(self.model, JOINT, "teacher tap")
+                hooks.callback(joint.register_forward_pre_hook(self._take_lattice(recorded)).remove)
+            if self.encode_only:
+                self.model.encode(batch["speech"], batch["speech_lengths"])
+            else:
+                with suppress(_Enough):
                     self.model(**batch)
-        finally:
-            if handle is not None:
-                handle.remove()
         missing = sorted(self.paths - recorded.keys())
         if missing:
             raise ConfigError(f"teacher taps that never run: {', '.join(missing)}")
-        return resolve_lens(recorded, batch.get("text_lengths"))
+        return resolve_lens(recorded, batch)
+
+    def _take_lattice(self, recorded: dict[str, Any]):
+        def take(joint: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            recorded[JOINT] = LatticeRows.of(joint, *inputs)
+            if self.paths <= recorded.keys():
+                raise _Enough
+
+        return take
 
     def _follow(self, device: torch.device) -> None:
         # The trainer moves the student only; the teacher is outside its module tree.
