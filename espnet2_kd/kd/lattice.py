@@ -36,7 +36,7 @@ class LatticeRows:
         with torch.no_grad():
             # Not called as a module: its hooks may be what calls this.
             num_classes = joint.forward(encoded[:, :1], predicted[:, :, :1]).shape[-1]
-        return cls(joint, encoded, predicted, num_classes, dtype)
+        return cls(joint, encoded.detach(), predicted.detach(), num_classes, dtype)
 
     @property
     def shape(self) -> torch.Size:
@@ -46,6 +46,10 @@ class LatticeRows:
     def dim(self) -> int:
         """4, as of the tensor that this stands for."""
         return 4
+
+    def detach(self) -> LatticeRows:
+        """Itself: it has no gradient."""
+        return self
 
     @torch.no_grad()
     def __getitem__(self, frames: slice) -> Tensor:

@@ -36,18 +36,26 @@ class Autocast:
 class Distilled:
     """Mixin: adds the distillation loss to the loss of an ESPnet2 model, `(loss, stats, weight) = model(**batch)`."""
 
+    def forward_task(self, **batch):
+        """The forward pass of the model as it is without distillation."""
+        return super().forward(**batch)
+
     def forward(self, **batch):
         kd: Distiller = self.kd
         teacher: Teacher = self.__dict__["teacher"]
         # An encoder's own output tells the lengths of whatever was tapped inside it.
         shared = teacher.shared_paths(self)
         with record(self, kd.student_paths | {"encoder"} | shared) as recorded:
-            loss, stats, weight = super().forward(**batch)
+            loss, stats, weight = self.forward_task(**batch)
         with _autocast(self, batch):
             observed = teacher.observe(batch, {path: recorded[path] for path in shared if path in recorded})
             taps = {path: value for path, value in recorded.items() if path not in shared - kd.student_paths}
             loss_kd, stats_kd = kd(resolve_lens(taps, batch), observed)
         stats["loss_task"] = loss.detach()
+        loss_teacher = teacher.take_loss()
+        if loss_teacher is not None:
+            stats["loss_teacher"] = loss_teacher.detach()
+            loss = loss + loss_teacher
         stats.update(stats_kd)
         loss = loss + loss_kd.to(loss.dtype)
         stats["loss"] = loss.detach()
@@ -81,6 +89,7 @@ def distill(model: nn.Module, teacher: Teacher, kd_terms: list[dict[str, Any]], 
         ConfigError: a tap path, loss, head or keyword that does not exist, or shapes that do not meet.
     """
     terms = parse_terms(kd_terms)
+    teacher.join(model)
     teacher.watch({path for term in terms for path in term.teacher_taps().values()})
     paths = {path for term in terms for path in term.student_taps().values()}
     was_training = model.training
@@ -98,6 +107,7 @@ def distill(model: nn.Module, teacher: Teacher, kd_terms: list[dict[str, Any]], 
             raise ConfigError(f"student taps that never run: {', '.join(unused)}")
         student = resolve_lens(recorded, probe)
         observed = teacher.observe(probe, {})
+        teacher.take_loss()
     model.train(was_training)
     with _autocast(model, probe):
         model.kd = Distiller(terms, student, observed)

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.kd.student import student_state
 from espnet2_kd.tasks.asr import ASRTask, KDASRTask
 from espnet2_kd.tasks.checkpoint import strip_averaged
 
@@ -128,6 +129,67 @@ def test_teacher_stops_at_its_lattice(student, monkeypatch):
     rows = teacher.observe(batch(), {})["joint_network"]
     torch.testing.assert_close(rows.x[:], expected["logits"])
     assert rows.label_lens.tolist() == [4, 3] and rows.x.shape == expected["logits"].shape
+
+
+DUAL = [
+    {"name": "token", "student": "joint_network", "loss": "output_kl", "weight": 0.1},
+    {"name": "l2", "student": "encoder.encoders.1", "loss": "mse", "weight": 0.2},
+]
+
+
+def dual_model(tmp_path, **options):
+    conf = config(8, encoder_conf={**STREAMING, "dropout_rate": 0.0, "positional_dropout_rate": 0.0}, **options)
+    conf |= {"teacher": "dual", "teacher_conf": {"weight": 0.5}, "kd_terms": DUAL}
+    conf["decoder_conf"] |= {"dropout": 0.0, "dropout_embed": 0.0}
+    torch.manual_seed(2)
+    return KDASRTask.build_model(parse(KDASRTask, tmp_path / "dual", conf))
+
+
+def test_dual_mode_is_both_losses_and_the_divergence_between_them(tmp_path):
+    """Against a plain model with the same weights, run twice: in chunks, and with its context set to full."""
+    model = dual_model(tmp_path).train()
+    plain = ASRTask.build_model(parse(ASRTask, tmp_path / "plain", config(8, encoder_conf=dict(STREAMING)))).eval()
+    plain.load_state_dict(student_state(model.state_dict()))
+    found = {}
+    plain.joint_network.register_forward_hook(lambda m, i, out: found.setdefault("logits", []).append(out))
+    plain.encoder.encoders[1].register_forward_hook(lambda m, i, out: found.setdefault("l2", []).append(out[0]))
+    losses = [plain(**batch())[0]]
+    plain.encoder.set_context(None)
+    losses.append(plain(**batch())[0])
+    loss, stats, _ = model(**batch())
+    torch.testing.assert_close(stats["loss_task"], losses[0].detach())
+    torch.testing.assert_close(stats["loss_teacher"], 0.5 * losses[1].detach())
+    (stream, full), (l2_stream, l2_full) = found["logits"], found["l2"]
+    log_s, log_t = stream.log_softmax(-1), full.detach().log_softmax(-1)
+    kl = (log_t.exp() * (log_t - log_s)).sum(-1)
+    frames = plain.encode(batch()["speech"], batch()["speech_lengths"])[1]
+    token = torch.stack([kl[b, : frames[b], : u + 1].mean() for b, u in enumerate(batch()["text_lengths"])]).mean()
+    square = ((l2_stream - l2_full.detach()) ** 2).mean(-1)
+    l2 = torch.stack([square[b, : frames[b]].mean() for b in range(2)]).mean()
+    expected = losses[0] + 0.5 * losses[1] + 0.1 * token + 0.2 * l2
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    grads = {name: p.grad for name, p in plain.named_parameters()}
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, grads[name], rtol=1e-3, atol=1e-5, msg=name)
+    assert model.encoder.context.chunk == 4  # as before
+
+
+def test_dual_mode_hears_the_same_masked_features(tmp_path):
+    specaug = {"apply_time_warp": False, "apply_time_mask": False, "freq_mask_width_range": [3, 9]}
+    model = dual_model(tmp_path, specaug="specaug", specaug_conf=specaug).train()
+    heard = []
+    model.encoder.register_forward_pre_hook(lambda m, inputs: heard.append(inputs[0]))
+    model(**batch())
+    stream, full = heard
+    assert torch.equal(stream, full) and (stream == 0).any()
+
+
+def test_dual_mode_needs_an_encoder_that_can_hear_everything(tmp_path):
+    conf = config(8, teacher="dual", kd_terms=DUAL) | {"encoder": "rnn", "encoder_conf": {"hidden_size": 8}}
+    with pytest.raises(ConfigError, match="cannot change its context; use `encoder: chunk_conformer`"):
+        KDASRTask.build_model(parse(KDASRTask, tmp_path, conf))
 
 
 def test_stock_programs_load_the_student(student, tmp_path):

@@ -1,7 +1,8 @@
 """Conformer encoder restricted to chunks, for streaming students and full-context teachers alike."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -138,6 +139,16 @@ class ChunkConformerEncoder(AbsEncoder):
         context = ChunkContext(chunk, left, right)
         self._check_causal(not context.full)
         self.context = context
+
+    @contextmanager
+    def full_context(self) -> Iterator[None]:
+        """For a while, every frame attends to all others, in training too; a causal convolution stays causal."""
+        kept = self.context, self.dynamic_contexts
+        self.context, self.dynamic_contexts = ChunkContext(), ()
+        try:
+            yield
+        finally:
+            self.context, self.dynamic_contexts = kept
 
     def set_chunk_ms(self, chunk_ms: float) -> None:
         """Change the chunk size alone; raises ValueError when it is no whole number of frames."""

@@ -25,6 +25,15 @@ class _Enough(Exception):
     """Everything that is watched has been seen: the rest of the forward pass would be for nothing."""
 
 
+def lattice_hook(recorded: dict[str, Any]):
+    """Pre-hook of a joint network that keeps its lattice, to be computed when it is read."""
+
+    def keep(joint: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        recorded[JOINT] = LatticeRows.of(joint, *inputs)
+
+    return keep
+
+
 class ModelTeacher(Teacher):
     """Any ESPnet2 model in memory.
 
@@ -67,7 +76,8 @@ class ModelTeacher(Teacher):
                 hooks.callback(hook.remove)
             if JOINT in self.paths:
                 joint = module_at(self.model, JOINT, "teacher tap")
-                hooks.callback(joint.register_forward_pre_hook(self._take_lattice(recorded)).remove)
+                hooks.callback(joint.register_forward_pre_hook(lattice_hook(recorded)).remove)
+                hooks.callback(joint.register_forward_pre_hook(self._stop_when_seen(recorded)).remove)
             if self.encode_only:
                 self.model.encode(batch["speech"], batch["speech_lengths"])
             else:
@@ -78,13 +88,12 @@ class ModelTeacher(Teacher):
             raise ConfigError(f"teacher taps that never run: {', '.join(missing)}")
         return resolve_lens(recorded, batch)
 
-    def _take_lattice(self, recorded: dict[str, Any]):
-        def take(joint: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            recorded[JOINT] = LatticeRows.of(joint, *inputs)
+    def _stop_when_seen(self, recorded: dict[str, Any]):
+        def stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if self.paths <= recorded.keys():
                 raise _Enough
 
-        return take
+        return stop
 
     def _follow(self, device: torch.device) -> None:
         # The trainer moves the student only; the teacher is outside its module tree.

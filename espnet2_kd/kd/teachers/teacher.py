@@ -5,13 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from espnet2_kd.kd.seq import Seq
 
 
 class Teacher(ABC):
     """A frozen source of targets."""
+
+    def join(self, student: nn.Module) -> None:  # noqa: B027  (most teachers do without)
+        """Meet the student, once, before anything else.
+
+        Raises:
+            ConfigError: this teacher cannot teach that student.
+        """
 
     @abstractmethod
     def watch(self, paths: set[str]) -> None:
@@ -33,3 +40,7 @@ class Teacher(ABC):
     def shared_paths(self, student: nn.Module) -> set[str]:
         """Taps of the student that the teacher wants to start from."""
         return set()
+
+    def take_loss(self) -> Tensor | None:
+        """A loss of the last observed batch that trains the student too, if the teacher has one; asked for once a batch."""
+        return None
