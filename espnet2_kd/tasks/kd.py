@@ -14,6 +14,7 @@ from espnet2.utils.types import str_or_none
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.student import distill, use_autocast
 from espnet2_kd.kd.teachers import TEACHERS
+from espnet2_kd.tasks.config import ArgumentParser
 
 # The data loader asks a task for its optional inputs before any config is read, so their names are fixed.
 DUMPED_NAMES = tuple(f"teacher_{number}" for number in range(1, 33))
@@ -32,6 +33,13 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
 
     class KDTask(task):
         num_parameters: int | None = None
+
+        @classmethod
+        def get_parser(cls) -> ArgumentParser:
+            parser = super().get_parser()
+            # The task makes its parser itself and offers no hook for another.
+            parser.__class__ = ArgumentParser
+            return parser
 
         @classmethod
         def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ setup() {
     mkdir -p "${recipe}/conf" "${recipe}/local" "${BATS_TEST_TMPDIR}/venv/bin"
     cd "${recipe}"
     touch conf/train_teacher.yaml conf/train_student.yaml conf/decode.yaml
-    echo "kd_terms: []" >conf/train_kd.yaml
+    printf 'base: train_student.yaml\nteacher: espnet\n' >conf/train_kd.yaml
     printf '#!/usr/bin/env bash\necho "data.sh $*" >>calls\nmkdir -p data/train data/valid data/test
 for s in train valid test; do printf "a 1\\nb 2\\n" | tee data/$s/wav.scp >data/$s/text; done\n' >local/data.sh
     chmod +x local/data.sh
@@ -76,6 +76,9 @@ stages_of() {
     [ "${output}" = "kd.sh: --nj many: expected a number" ]
     run "${kd}" "${sets[@]}" --teacher_config conf/none.yaml
     [ "${output}" = "kd.sh: no such file: ${recipe}/conf/none.yaml" ]
+    echo "base: gone.yaml" >conf/train_kd.yaml
+    run "${kd}" "${sets[@]}"
+    [ "${output}" = "kd.sh: no such file: ${recipe}/conf/gone.yaml" ]
 }
 
 @test "a dry run lists the commands of all stages and makes nothing" {
@@ -90,11 +93,17 @@ stages_of() {
     [ "$(find . | sort)" = "${before}" ]
 }
 
-@test "only configs with kd_terms get a teacher, of their own seed" {
+@test "only configs with an ESPnet2 teacher get one, of their own seed" {
     run "${kd}" "${sets[@]}" --dry_run true --seeds "1 2" --stage 5 --stop_stage 5
     [ "$(grep -c 'asr_train_kd_seed. .*--teacher_conf' <<<"${output}")" -eq 2 ]
     [[ "$(grep 'train_kd_seed2' <<<"${output}")" == *"exp=exp/asr_train_teacher_seed2"* ]]
     [[ "$(grep -E 'asr_train.*train_student_seed' <<<"${output}")" != *teacher_conf* ]]
+    printf 'base: train_kd.yaml\n' >conf/train_more.yaml
+    printf 'base: train_kd.yaml  # as that one\nteacher: dual\n' >conf/train_dual.yaml
+    run "${kd}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5 \
+        --distill_configs "conf/train_more.yaml conf/train_dual.yaml"
+    [[ "$(grep 'train_more_seed1' <<<"${output}")" == *"exp=exp/asr_train_teacher_seed1"* ]]
+    [[ "$(grep 'train_dual_seed1' <<<"${output}")" != *teacher_conf* ]]
 }
 
 @test "stages are chosen and skipped as ESPnet2's users do it" {

@@ -54,6 +54,7 @@ COMMAND_LINE=("$@")
 . "${KD_ROOT}/utils/log.sh"
 . "${KD_ROOT}/utils/once.sh"
 . "${KD_ROOT}/utils/parts.sh"
+. "${KD_ROOT}/utils/with_bases.sh"
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
 CMD_SH=./cmd.sh
 [[ -f ${CMD_SH} ]] || CMD_SH=${TEMPLATE}/cmd.sh
@@ -181,8 +182,9 @@ gather_stats() {
 
 stage_3_stats() {
     local jobs logdir=${stats_dir}/logdir
-    local -a train_argv inputs=("${train_dir}"/{wav.scp,text} "${valid_dir}"/{wav.scp,text} "${token_dir}/tokens.txt"
-        "${teacher_config}")
+    local -a train_argv inputs
+    mapfile -t inputs < <(with_bases "${teacher_config}")
+    inputs+=("${train_dir}"/{wav.scp,text} "${valid_dir}"/{wav.scp,text} "${token_dir}/tokens.txt")
     jobs=$(num_jobs "${nj}" "${train_dir}/wav.scp" "${valid_dir}/wav.scp")
     asr_train "${logdir}/stats.JOB" --config "${teacher_config}" --collect_stats true --ngpu 0 \
         --train_shape_file "${logdir}/train.JOB.scp" --valid_shape_file "${logdir}/valid.JOB.scp"
@@ -197,7 +199,9 @@ stage_3_stats() {
 train() {
     local config=$1 seed=$2 teacher=$3 exp part
     exp=$(exp_of "${config}" "${seed}")
-    local -a inputs=("${config}" "${token_dir}/tokens.txt" "${train_dir}/wav.scp") options=() train_argv
+    local -a inputs options=() train_argv
+    mapfile -t inputs < <(with_bases "${config}")
+    inputs+=("${token_dir}/tokens.txt" "${train_dir}/wav.scp")
     for part in train valid; do
         inputs+=("${stats_dir}/${part}"/{speech_shape,text_shape."${token_type}"})
         options+=(--"${part}_shape_file" "${stats_dir}/${part}/speech_shape"
@@ -246,7 +250,7 @@ train_all() {
     for config in "$@"; do
         for seed in "${seed_list[@]}"; do
             teacher=""
-            ! grep -q '^kd_terms:' "${config}" || teacher=$(exp_of "${teacher_config}" "${seed}")
+            [[ $(teacher_of "${config}") != espnet ]] || teacher=$(exp_of "${teacher_config}" "${seed}")
             log "${config}, seed ${seed}"
             if ((slots == 1)); then
                 train "${config}" "${seed}" "${teacher}"
@@ -343,9 +347,9 @@ check_options() {
     for name in expdir dumpdir train_set valid_set; do
         [[ ${!name} != *[[:space:]]* ]] || fail "--${name} '${!name}' must not contain blanks"
     done
-    for name in "${teacher_config}" "${distill_config_list[@]}" "${inference_config}"; do
+    while read -r name; do
         [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
-    done
+    done < <(with_bases "${teacher_config}" "${distill_config_list[@]}" "${inference_config}")
     [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
 }
 
@@ -381,9 +385,6 @@ main() {
     log "Successfully finished. [elapsed=${SECONDS}s]"
 }
 
-if [[ $# -gt 0 ]]; then
-    print_options_help >&2
-    exit 2
-fi
+[[ $# -eq 0 ]] || { print_options_help >&2; exit 2; }
 check_options
 main; exit  # in one line: bash reads on only now, and the file may have been edited while it ran
