@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+JOINT = "joint_network"  # where an ESPnet2 transducer makes its lattice
 MAX_SLICE = 1 << 22  # numbers; 16 MiB in float32, so that a slice stays in the cache of a large CPU
 
 
@@ -56,6 +58,15 @@ class LatticeRows:
         """Logits `(B, n, U, V)` of a slice of frames."""
         with torch.autocast(self.encoded.device.type, self.autocast, enabled=self.autocast is not None):
             return self.joint(self.encoded[:, frames], self.predicted)
+
+
+def lattice_hook(recorded: dict[str, Any]):
+    """Pre-hook of a joint network that keeps its lattice, to be computed when it is read."""
+
+    def keep(joint: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        recorded[JOINT] = LatticeRows.of(joint, *inputs)
+
+    return keep
 
 
 def slice_frames(shape: torch.Size) -> int:

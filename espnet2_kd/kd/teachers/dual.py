@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from espnet2_kd.kd.lattice import JOINT, lattice_hook
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.taps import module_at, record, resolve_lens
 from espnet2_kd.kd.teachers import TEACHERS
-from espnet2_kd.kd.teachers.espnet import JOINT, lattice_hook
 from espnet2_kd.kd.teachers.teacher import Teacher
 
 

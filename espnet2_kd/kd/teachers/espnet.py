@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from espnet2_kd.kd.lattice import LatticeRows
+from espnet2_kd.kd.lattice import JOINT, lattice_hook
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.taps import INPUT, module_at, record, resolve_lens
@@ -17,21 +17,11 @@ from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 
 INPUTS = ("clean", "same")
-JOINT = "joint_network"
 ENCODE_PARTS = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder")
 
 
 class _Enough(Exception):
     """Everything that is watched has been seen: the rest of the forward pass would be for nothing."""
-
-
-def lattice_hook(recorded: dict[str, Any]):
-    """Pre-hook of a joint network that keeps its lattice, to be computed when it is read."""
-
-    def keep(joint: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        recorded[JOINT] = LatticeRows.of(joint, *inputs)
-
-    return keep
 
 
 class ModelTeacher(Teacher):
