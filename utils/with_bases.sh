@@ -3,11 +3,15 @@
 
 # with_bases CONFIG...: every config, and after it the one that it names as `base: FILE`, and so on; one per line.
 with_bases() {
-    local config base
+    local config base depth
     for config in "$@"; do
-        printf '%s\n' "${config}"
-        base=$(sed -nE 's/^base: *([^ #]+).*/\1/p' "${config}" 2>/dev/null) || continue
-        [[ -z ${base} ]] || with_bases "$(dirname "${config}")/${base}"
+        # As deep as nobody goes: a config that is its own base comes to an end here, and training names it.
+        for ((depth = 0; depth < 20; depth++)); do
+            printf '%s\n' "${config}"
+            base=$(sed -nE 's/^base: *([^ #]+).*/\1/p' "${config}" 2>/dev/null) || break
+            [[ -n ${base} ]] || break
+            config=$(dirname "${config}")/${base}
+        done
     done
 }
 

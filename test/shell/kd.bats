@@ -79,6 +79,9 @@ stages_of() {
     echo "base: gone.yaml" >conf/train_kd.yaml
     run "${kd}" "${sets[@]}"
     [ "${output}" = "kd.sh: no such file: ${recipe}/conf/gone.yaml" ]
+    echo "base: ../conf/train_kd.yaml" >conf/train_kd.yaml
+    run timeout 20 "${kd}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5
+    [ "${status}" -eq 0 ]
 }
 
 @test "a dry run lists the commands of all stages and makes nothing" {

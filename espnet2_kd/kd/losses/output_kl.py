@@ -57,7 +57,9 @@ class OutputKL:
             raise ConfigError("output_kl: `collapsed` needs the lattice of a transducer, tapped at its joint network")
         if self.shift and s.lens is None:
             raise ConfigError("output_kl: `shift` needs frames, not one vector per utterance")
-        x, mask = s.x[:, self.shift :] if self.shift else s.x, s.mask[:, self.shift :] if self.shift else s.mask
+        x, mask = s.x, s.mask
+        if self.shift:
+            x, mask = x[:, self.shift :], mask[:, self.shift :]
 
         def divergence(part: Tensor, frames: slice) -> Tensor:
             valid = mask[:, frames].unsqueeze(-1)

@@ -28,8 +28,7 @@ class ModelTeacher(Teacher):
     """Any ESPnet2 model in memory.
 
     Taps inside the encoder cost one encoder pass; taps beyond it (`ctc.ctc_lo`, `decoder...`, `joint_network`) cost the model's
-    whole forward pass on the student's own labels; of a
-    transducer, whose lattice `joint_network` is given row by row, up to there.
+    whole forward pass on the student's own labels. Where nothing is tapped after the lattice of a transducer, the pass ends there.
 
     Args:
         input: `clean` (default) gives the teacher the audio without SpecAugment; `same` hands it the student's masked features.
