@@ -13,6 +13,8 @@ from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.term import Term
 
+Taps = tuple[dict[str, Seq], dict[str, Seq]]  # student's and teacher's
+
 
 class Distiller(nn.Module):
     """Holds every training-only parameter of a distillation; lives in the student as `kd`.
@@ -64,11 +66,17 @@ class Distiller(nn.Module):
         values.update(self.heads[term.name](student[taps["x"]]))
         return values
 
-    def forward(self, student: dict[str, Seq], teacher: dict[str, Seq]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted sum over terms of the mean over utterances.
+    def serves(self, term: Term, taps: Taps) -> bool:
+        """Whether both sides gave what the term reads; speech without labels reaches the encoder only."""
+        student, teacher = taps
+        return student.keys() >= set(term.student_taps().values()) and teacher.keys() >= set(term.teacher_taps().values())
+
+    def forward(self, labelled: Taps, unlabelled: Taps | None = None, share: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted sum over terms of the mean over utterances: all of them, or, where a term needs labels, the labelled ones.
 
         Args:
-            student, teacher: path -> `Seq`.
+            labelled, unlabelled: student's and teacher's taps, each path -> `Seq`.
+            share: corrects the mean of terms that read both; see `Distilled`.
 
         Returns:
             The scalar loss, and for the log `loss_kd_<term>` (unweighted mean over utterances) and `weight_kd_<term>`.
@@ -77,12 +85,21 @@ class Distiller(nn.Module):
         total: Tensor | float = 0.0
         stats: dict[str, Tensor] = {}
         for term in self.terms:
-            values = self._student_values(term, student)
-            values, targets = _common_frames(values, {key: teacher[path] for key, path in term.teacher_taps().items()})
+            passes = [labelled]
+            if unlabelled is not None and self.serves(term, unlabelled):
+                passes.append(unlabelled)
+            sides = [
+                _common_frames(
+                    self._student_values(term, student), {key: teacher[path] for key, path in term.teacher_taps().items()}
+                )
+                for student, teacher in passes
+            ]
             for name, (loss, schedule) in term.losses.items():
                 # Sums over time and softmaxes over many keys lose digits in half precision.
-                with torch.autocast(student[term.student].x.device.type, enabled=False):
-                    value = loss(values, targets).mean()
+                with torch.autocast(labelled[0][term.student].x.device.type, enabled=False):
+                    value = torch.cat([loss(*side) for side in sides]).mean()
+                if len(passes) == 2:
+                    value = value * share
                 weight = schedule(step)
                 total = total + weight * value
                 stats[f"loss_kd_{name}"] = value.detach()

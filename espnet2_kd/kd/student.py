@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
-from espnet2_kd.kd.distiller import Distiller
+from espnet2_kd.kd.distiller import Distiller, Taps
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.taps import record, resolve_lens
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 
 KD_PREFIX = "kd."
+UNLABELLED = "unlabelled_"
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -41,25 +43,59 @@ class Distilled:
         return super().forward(**batch)
 
     def forward(self, **batch):
-        kd: Distiller = self.kd
+        """`(loss, stats, weight)`; data named `unlabelled_*` is speech without labels, which the distillation loss alone sees."""
+        unlabelled = {
+            key.removeprefix(UNLABELLED): batch.pop(key) for key in list(batch) if key.startswith(UNLABELLED)
+        }
         teacher: Teacher = self.__dict__["teacher"]
-        # An encoder's own output tells the lengths of whatever was tapped inside it.
         shared = teacher.shared_paths(self)
-        with record(self, kd.student_paths | {"encoder"} | shared) as recorded:
+        # An encoder's own output tells the lengths of whatever was tapped inside it.
+        paths = self.kd.student_paths | {"encoder"} | shared
+        with record(self, paths) as recorded:
             loss, stats, weight = self.forward_task(**batch)
+        unlabelled_taps, share = None, 1.0
         with _autocast(self, batch):
-            observed = teacher.observe(batch, {path: recorded[path] for path in shared if path in recorded})
-            taps = {path: value for path, value in recorded.items() if path not in shared - kd.student_paths}
-            loss_kd, stats_kd = kd(resolve_lens(taps, batch), observed)
+            taps = _both_sides(self, teacher, recorded, batch)
+            loss_teacher = teacher.take_loss()
+            if unlabelled:
+                # A pass of its own: together with the labelled speech, the longest utterance of both would pad all.
+                with record(self, paths) as recorded:
+                    self.encode(unlabelled["speech"], unlabelled["speech_lengths"])
+                unlabelled_taps = _both_sides(self, teacher, recorded, unlabelled)
+                share = _share_of_all(len(batch["speech"]), len(unlabelled["speech"]), batch["speech"].device)
+            loss_kd, stats_kd = self.kd(taps, unlabelled_taps, share)
         stats["loss_task"] = loss.detach()
-        loss_teacher = teacher.take_loss()
         if loss_teacher is not None:
             stats["loss_teacher"] = loss_teacher.detach()
             loss = loss + loss_teacher
-        stats.update(stats_kd)
+        # ESPnet2 averages over processes only what has the shape of its own loss, (1,).
+        stats.update({name: value.reshape(loss.shape) for name, value in stats_kd.items()})
         loss = loss + loss_kd.to(loss.dtype)
         stats["loss"] = loss.detach()
         return loss, stats, weight
+
+
+def _both_sides(model: nn.Module, teacher: Teacher, recorded: dict[str, Any], batch: dict[str, Any]) -> Taps:
+    """What student and teacher gave for a batch; `recorded` is the student's pass."""
+    shared = teacher.shared_paths(model)
+    observed = teacher.observe(batch, {path: recorded[path] for path in shared if path in recorded})
+    taps = {path: value for path, value in recorded.items() if path not in shared - model.kd.student_paths}
+    return resolve_lens(taps, batch), observed
+
+
+def _share_of_all(num_labelled: int, num_unlabelled: int, device: torch.device) -> float:
+    """Makes the mean over the utterances of this process count right among all processes.
+
+    ESPnet2's trainer averages the losses of the processes weighted by their labelled utterances; a mean over labelled and
+    unlabelled ones would have to be weighted by the number of both.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 1.0
+    counts = torch.tensor([num_labelled, num_labelled + num_unlabelled], dtype=torch.float64, device=device)
+    totals = counts.clone()
+    torch.distributed.all_reduce(totals)
+    here, everywhere = (counts[1] / counts[0]).item(), (totals[1] / totals[0]).item()
+    return here / everywhere
 
 
 def use_autocast(model: nn.Module, dtype: str) -> nn.Module:
@@ -75,7 +111,13 @@ def use_autocast(model: nn.Module, dtype: str) -> nn.Module:
     return model
 
 
-def distill(model: nn.Module, teacher: Teacher, kd_terms: list[dict[str, Any]], probe: dict[str, Any]) -> nn.Module:
+def distill(
+    model: nn.Module,
+    teacher: Teacher,
+    kd_terms: list[dict[str, Any]],
+    probe: dict[str, Any],
+    unlabelled_probe: dict[str, Any] | None = None,
+) -> nn.Module:
     """Make `model` a distilled student, in place: its class gains the distillation loss, its parameters keep their names.
 
     The teacher sits outside the module tree, so it is in neither `parameters()` nor `state_dict()`; the heads live under
@@ -84,9 +126,11 @@ def distill(model: nn.Module, teacher: Teacher, kd_terms: list[dict[str, Any]], 
     Args:
         kd_terms: the config's list, see `parse_terms`.
         probe: a small batch; it runs once through both models to check every tap and to size the heads.
+        unlabelled_probe: the same without labels, if there will be unlabelled speech.
 
     Raises:
-        ConfigError: a tap path, loss, head or keyword that does not exist, or shapes that do not meet.
+        ConfigError: a tap path, loss, head or keyword that does not exist, shapes that do not meet, or no term that unlabelled
+            speech could serve.
     """
     terms = parse_terms(kd_terms)
     teacher.join(model)
@@ -114,7 +158,28 @@ def distill(model: nn.Module, teacher: Teacher, kd_terms: list[dict[str, Any]], 
     # Through __dict__: nn.Module.__setattr__ would register it as a submodule.
     model.__dict__["teacher"] = teacher
     _swap(model, Distilled)
+    if unlabelled_probe is not None:
+        _check_unlabelled(model, unlabelled_probe)
     return model
+
+
+@torch.no_grad()
+def _check_unlabelled(model: nn.Module, probe: dict[str, Any]) -> None:
+    was_training = model.training
+    model.eval()
+    teacher: Teacher = model.__dict__["teacher"]
+    paths = model.kd.student_paths | {"encoder"} | teacher.shared_paths(model)
+    with _autocast(model, probe), torch.random.fork_rng(), record(model, paths) as recorded:
+        model.encode(probe["speech"], probe["speech_lengths"])
+        taps = _both_sides(model, teacher, recorded, probe)
+    model.train(was_training)
+    served = [term.name for term in model.kd.terms if model.kd.serves(term, taps)]
+    if not served:
+        names = ", ".join(term.name for term in model.kd.terms)
+        raise ConfigError(
+            f"unlabelled speech teaches nothing: every term ({names}) needs labels; tap the encoder, for example `student: encoder`"
+        )
+    logging.info("unlabelled speech teaches the terms %s", ", ".join(served))
 
 
 def student_state(state: dict[str, Any]) -> dict[str, Any]:

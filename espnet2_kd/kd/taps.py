@@ -14,6 +14,8 @@ from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.seq import Seq
 
 INPUT = ":input"
+# What `model.encode(speech, speech_lengths)` of an ESPnet2 model runs.
+ENCODE_PARTS = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder")
 
 
 def module_at(model: nn.Module, path: str, where: str) -> nn.Module:
@@ -27,6 +29,11 @@ def module_at(model: nn.Module, path: str, where: str) -> nn.Module:
     if name not in modules or not name:
         raise ConfigError(f"{where}: no submodule {name!r} in {type(model).__name__}; {nearest(name, modules)}")
     return modules[name]
+
+
+def in_encoder(path: str) -> bool:
+    """Whether a tap lies in what `encode` runs, so that speech without labels reaches it."""
+    return path.removesuffix(INPUT).split(".")[0] in ENCODE_PARTS
 
 
 def as_seq(value: Any) -> Seq:

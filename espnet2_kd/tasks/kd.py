@@ -9,12 +9,13 @@ import torch
 import yaml
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.utils.nested_dict_action import NestedDictAction
-from espnet2.utils.types import str_or_none
+from espnet2.utils.types import str2triple_str, str_or_none
 
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.student import distill, use_autocast
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.tasks.config import ArgumentParser
+from espnet2_kd.tasks.unlabelled import check_unlabelled, mix_unlabelled
 
 # The data loader asks a task for its optional inputs before any config is read, so their names are fixed.
 DUMPED_NAMES = tuple(f"teacher_{number}" for number in range(1, 33))
@@ -49,6 +50,26 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
             group.add_argument("--teacher_conf", action=NestedDictAction, default={}, help="The teacher's keywords")
             group.add_argument("--kd_terms", type=yaml_list, default=[], help="List of distillation terms")
             group.add_argument(
+                "--unlabelled_data_path_and_name_and_type",
+                type=str2triple_str,
+                action="append",
+                default=[],
+                help="Speech without labels, e.g. dump/raw/unlabelled/wav.scp,speech,sound",
+            )
+            group.add_argument(
+                "--unlabelled_shape_file",
+                type=str,
+                action="append",
+                default=[],
+                help="Its lengths, e.g. dump/raw/unlabelled/utt2num_samples",
+            )
+            group.add_argument(
+                "--unlabelled_ratio",
+                type=float,
+                default=0.0,
+                help="How much unlabelled speech comes with a labelled batch: 1.0 is as much again",
+            )
+            group.add_argument(
                 "--autocast",
                 type=str_or_none,
                 default=None,
@@ -62,6 +83,7 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
             cls.num_parameters = sum(p.numel() for p in model.parameters())
             if args.collect_stats:
                 return model
+            check_unlabelled(args)
             if args.autocast:
                 use_autocast(model, args.autocast)
             if args.kd_terms:
@@ -70,10 +92,19 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                         "kd_terms are given but no teacher; set `teacher: espnet` and `teacher_conf: {exp: ...}`"
                     )
                 teacher = TEACHERS.build({args.teacher: args.teacher_conf}, "teacher")
-                distill(model, teacher, args.kd_terms, probe_batch(model, args))
+                probe = probe_batch(model, args)
+                speech = {key: value for key, value in probe.items() if not key.startswith("text")}
+                distill(model, teacher, args.kd_terms, probe, speech if args.unlabelled_ratio else None)
             elif args.teacher is not None:
                 raise ConfigError("a teacher is given but no kd_terms; list what to distil, or remove the teacher")
             return model
+
+        @classmethod
+        def build_iter_factory(cls, args: argparse.Namespace, distributed_option, mode: str, kwargs: dict | None = None):
+            factory = super().build_iter_factory(args, distributed_option, mode, kwargs)
+            if mode != "train" or not args.unlabelled_ratio:
+                return factory
+            return mix_unlabelled(cls, factory, args, distributed_option)
 
         @classmethod
         def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:

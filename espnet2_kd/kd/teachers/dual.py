@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from espnet2_kd.kd.lattice import JOINT, lattice_hook
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
-from espnet2_kd.kd.taps import module_at, record, resolve_lens
+from espnet2_kd.kd.taps import in_encoder, module_at, record, resolve_lens
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 
@@ -51,8 +51,9 @@ class DualModeTeacher(Teacher):
     def observe(self, batch: dict[str, Any], shared: dict[str, Any]) -> dict[str, Seq]:
         # Below distillation, once the student is distilled: this pass is not to be taught.
         forward = getattr(self.model, "forward_task", self.model)
+        paths = self.paths if "text" in batch else {path for path in self.paths if in_encoder(path)}
         with (
-            record(self.model, self.paths - {JOINT} | {"encoder"}) as recorded,
+            record(self.model, paths - {JOINT} | {"encoder"}) as recorded,
             self.model.encoder.full_context(),
             ExitStack() as hooks,
         ):
@@ -60,11 +61,13 @@ class DualModeTeacher(Teacher):
                 masked = shared["specaug"]
                 hook = self.model.specaug.register_forward_hook(lambda module, args, output: masked)
                 hooks.callback(hook.remove)
-            if JOINT in self.paths:
+            if JOINT in paths:
                 hooks.callback(self.model.joint_network.register_forward_pre_hook(lattice_hook(recorded)).remove)
-            loss, _, _ = forward(**batch)
-        self.loss = self.weight * loss
-        missing = sorted(self.paths - recorded.keys())
+            if "text" in batch:
+                self.loss = self.weight * forward(**batch)[0]
+            else:
+                self.model.encode(batch["speech"], batch["speech_lengths"])
+        missing = sorted(paths - recorded.keys())
         if missing:
             raise ConfigError(f"teacher taps that never run: {', '.join(missing)}")
         resolved = resolve_lens(recorded, batch)

@@ -33,6 +33,8 @@ class DumpedTeacher(Teacher):
         observed = {}
         for path in self.paths:
             name = self.taps[path]
+            if name not in batch and "text" not in batch:
+                continue
             if name not in batch:
                 raise ConfigError(
                     f"teacher dumped: the batch holds no {name!r}; add its scp to the training and validation data"

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from espnet2_kd.kd.lattice import JOINT, lattice_hook
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
-from espnet2_kd.kd.taps import INPUT, module_at, record, resolve_lens
+from espnet2_kd.kd.taps import in_encoder, module_at, record, resolve_lens
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 
 INPUTS = ("clean", "same")
-ENCODE_PARTS = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder")
 
 
 class _Enough(Exception):
@@ -40,7 +39,6 @@ class ModelTeacher(Teacher):
         self.model = model.eval().requires_grad_(False)
         self.input = input
         self.paths: set[str] = set()
-        self.encode_only = True
         # In eval mode ESPnet2 models decode every batch to report error rates; a teacher's are not wanted.
         for calculator in ("error_calculator", "error_calculator_trans"):
             if getattr(model, calculator, None) is not None:
@@ -50,7 +48,6 @@ class ModelTeacher(Teacher):
         for path in paths:
             module_at(self.model, path, "teacher tap")
         self.paths = set(paths)
-        self.encode_only = all(path.removesuffix(INPUT).split(".")[0] in ENCODE_PARTS for path in paths)
 
     def shared_paths(self, student: nn.Module) -> set[str]:
         return {"specaug"} if self.input == "same" and getattr(student, "specaug", None) is not None else set()
@@ -58,21 +55,22 @@ class ModelTeacher(Teacher):
     @torch.no_grad()
     def observe(self, batch: dict[str, Any], shared: dict[str, Any]) -> dict[str, Seq]:
         self._follow(batch["speech"].device)
-        with record(self.model, self.paths - {JOINT} | {"encoder"}) as recorded, ExitStack() as hooks:
+        paths = self.paths if "text" in batch else {path for path in self.paths if in_encoder(path)}
+        with record(self.model, paths - {JOINT} | {"encoder"}) as recorded, ExitStack() as hooks:
             if "specaug" in shared:
                 features = shared["specaug"]
                 hook = self.model.frontend.register_forward_hook(lambda module, args, output: features)
                 hooks.callback(hook.remove)
-            if JOINT in self.paths:
+            if JOINT in paths:
                 joint = module_at(self.model, JOINT, "teacher tap")
                 hooks.callback(joint.register_forward_pre_hook(lattice_hook(recorded)).remove)
                 hooks.callback(joint.register_forward_pre_hook(self._stop_when_seen(recorded)).remove)
-            if self.encode_only:
+            if all(in_encoder(path) for path in paths):
                 self.model.encode(batch["speech"], batch["speech_lengths"])
             else:
                 with suppress(_Enough):
                     self.model(**batch)
-        missing = sorted(self.paths - recorded.keys())
+        missing = sorted(paths - recorded.keys())
         if missing:
             raise ConfigError(f"teacher taps that never run: {', '.join(missing)}")
         return resolve_lens(recorded, batch)

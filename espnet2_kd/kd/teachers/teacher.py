@@ -33,7 +33,8 @@ class Teacher(ABC):
         """Targets of a batch, without gradients: path -> `Seq`.
 
         Args:
-            batch: the keyword arguments of the student's forward pass.
+            batch: the keyword arguments of the student's forward pass. Without `text` it is unlabelled speech, and only the taps
+                that need no labels are given.
             shared: what the student computed at `shared_paths`.
         """
 
