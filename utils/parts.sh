@@ -27,3 +27,19 @@ join_parts() {
         mv "${dir}/.${name}" "${dir}/${name}"
     done
 }
+
+# gather_stats N DIR TOKEN_TYPE TOKENS: joins the statistics DIR/logdir/stats.1 .. stats.N of ESPnet2 into DIR. Shapes are
+# sorted, so that training does not depend on N, and text shapes get the vocabulary size, which ESPnet2's samplers count.
+gather_stats() {
+    local n part num_tokens dir=$2
+    local -a parts=()
+    for ((n = 1; n <= $1; n++)); do
+        parts+=(--input_dir "${dir}/logdir/stats.${n}")
+    done
+    python3 -m espnet2.bin.aggregate_stats_dirs "${parts[@]}" --output_dir "${dir}"
+    num_tokens=$(wc -l <"$4")
+    for part in train valid; do
+        sort -o "${dir}/${part}/speech_shape" "${dir}/${part}/speech_shape"
+        sort "${dir}/${part}/text_shape" | sed "s/\$/,${num_tokens}/" >"${dir}/${part}/text_shape.$3"
+    done
+}

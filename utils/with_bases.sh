@@ -15,10 +15,10 @@ with_bases() {
     done
 }
 
-# teacher_of CONFIG: the kind of teacher that the config, or the nearest of its bases, names; nothing without one.
-teacher_of() {
+# value_of KEY CONFIG: what the config, or the nearest of its bases, says of a key of the top level; nothing without it.
+value_of() {
     local config
-    with_bases "$1" | while read -r config; do
-        sed -nE 's/^teacher: *([^ #]+).*/\1/p' "${config}"
+    with_bases "$2" | while read -r config; do
+        sed -nE "s/^$1: *([^ #]+).*/\1/p" "${config}"
     done | head -n 1
 }

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import espnet2_kd.register  # noqa: F401  (makes our encoder and loss known to the task that builds the model)
+from espnet2_kd.asr.model_pack import PackError, is_pack, open_pack
 
 # Training-only parameters of distillation live under this name; see kd/student.py.
 TRAINING_ONLY = "kd."
@@ -28,12 +29,12 @@ def load_model(
     """Build the model of an ESPnet2 experiment, load its weights, and return it in evaluation mode with its options.
 
     Unlike ``build_model_from_file`` nothing in the checkpoint is executed and no weight may be missing or left over,
-    except those of distillation heads. Relative paths in the configuration that do not exist from here are taken from
-    the directory that contains ``exp/``.
+    except those of distillation heads. Relative paths in the configuration are taken from the directory that contains
+    ``exp/``, or else from here.
 
     Args:
-        exp: experiment directory with ``config.yaml``.
-        model_file: checkpoint, a name in ``exp`` or a path.
+        exp: experiment directory with ``config.yaml``, or a packed model, see `model_pack`.
+        model_file: checkpoint, a name in ``exp`` or a path; a packed model has one of its own.
         device: where the model goes.
         task: module name under ``espnet2.tasks``.
 
@@ -42,7 +43,14 @@ def load_model(
             hold exactly this model's weights.
     """
     exp = Path(exp)
-    config, checkpoint = _find(exp, "config.yaml"), _find(exp, model_file)
+    if is_pack(exp):
+        try:
+            config, checkpoint = open_pack(exp)
+        except PackError as error:
+            raise ExperimentError(str(error)) from error
+        exp = config.parent
+    else:
+        config, checkpoint = _find(exp, "config.yaml"), _find(exp, model_file)
     args = argparse.Namespace(**yaml.safe_load(config.read_text(encoding="utf-8")))
     _resolve_paths(args, exp)
     model = _task_class(task).build_model(args)
@@ -86,11 +94,14 @@ def _resolve_paths(args: argparse.Namespace, exp: Path) -> None:
 def _resolve(value: str, exp: Path, option: str) -> str:
     # Token types that need no file put a word there, such as the name of a pretrained tokenizer.
     is_path = "/" in value or Path(value).suffix != ""
-    if Path(value).exists() or not is_path:
+    if not is_path:
         return value
+    # From the experiment first: a recipe that uses another's teacher may have files of the same names.
     for parent in exp.resolve().parents:
         if (parent / value).exists():
             return str(parent / value)
+    if Path(value).exists():
+        return value
     if option == "bpemodel":
         return value
     raise ExperimentError(f"{exp / 'config.yaml'}: {option}: {value}: not found from here nor above the experiment")

@@ -129,8 +129,13 @@ class _Member:
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tarfile.TarFile | zipfile.ZipFile]:
-    if zipfile.is_zipfile(archive):
+    # By its first bytes: `is_zipfile` looks at the last, and finds a zip that is only a member, as PyTorch's files are.
+    with archive.open("rb") as file:
+        is_zip = file.read(2) == b"PK"
+    if is_zip:
         with zipfile.ZipFile(archive) as bundle:
+            if min((entry.header_offset for entry in bundle.infolist()), default=0) != 0:
+                raise zipfile.BadZipFile("cut off")
             yield bundle
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as bundle:

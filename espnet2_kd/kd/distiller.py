@@ -69,9 +69,13 @@ class Distiller(nn.Module):
     def serves(self, term: Term, taps: Taps) -> bool:
         """Whether both sides gave what the term reads; speech without labels reaches the encoder only."""
         student, teacher = taps
-        return student.keys() >= set(term.student_taps().values()) and teacher.keys() >= set(term.teacher_taps().values())
+        return student.keys() >= set(term.student_taps().values()) and teacher.keys() >= set(
+            term.teacher_taps().values()
+        )
 
-    def forward(self, labelled: Taps, unlabelled: Taps | None = None, share: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, labelled: Taps, unlabelled: Taps | None = None, share: float = 1.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted sum over terms of the mean over utterances: all of them, or, where a term needs labels, the labelled ones.
 
         Args:
@@ -90,7 +94,8 @@ class Distiller(nn.Module):
                 passes.append(unlabelled)
             sides = [
                 _common_frames(
-                    self._student_values(term, student), {key: teacher[path] for key, path in term.teacher_taps().items()}
+                    self._student_values(term, student),
+                    {key: teacher[path] for key, path in term.teacher_taps().items()},
                 )
                 for student, teacher in passes
             ]

@@ -44,9 +44,7 @@ class Distilled:
 
     def forward(self, **batch):
         """`(loss, stats, weight)`; data named `unlabelled_*` is speech without labels, which the distillation loss alone sees."""
-        unlabelled = {
-            key.removeprefix(UNLABELLED): batch.pop(key) for key in list(batch) if key.startswith(UNLABELLED)
-        }
+        unlabelled = {key.removeprefix(UNLABELLED): batch.pop(key) for key in list(batch) if key.startswith(UNLABELLED)}
         teacher: Teacher = self.__dict__["teacher"]
         shared = teacher.shared_paths(self)
         # An encoder's own output tells the lengths of whatever was tapped inside it.

@@ -100,7 +100,9 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
             return model
 
         @classmethod
-        def build_iter_factory(cls, args: argparse.Namespace, distributed_option, mode: str, kwargs: dict | None = None):
+        def build_iter_factory(
+            cls, args: argparse.Namespace, distributed_option, mode: str, kwargs: dict | None = None
+        ):
             factory = super().build_iter_factory(args, distributed_option, mode, kwargs)
             if mode != "train" or not args.unlabelled_ratio:
                 return factory

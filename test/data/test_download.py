@@ -213,3 +213,23 @@ def test_truncated_and_altered_archives(tmp_path):
         with pytest.raises(UnsafeArchiveError, match="remove the file and fetch it again"):
             unpack(tmp_path / "bad.tar.gz", tmp_path / "out", **LIMITS)
         assert everything_below(tmp_path) == {"a.tar.gz", "bad.tar.gz"}
+
+
+def test_an_archive_with_a_zip_as_its_last_member(tmp_path):
+    """It is what it begins as, even when cut off right after the inner archive."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as bundle:
+        bundle.writestr("inside.txt", "x")
+    with tarfile.open(tmp_path / "a.tar", "w") as bundle:
+        info = tarfile.TarInfo("model.pth")
+        info.size = len(inner.getvalue())
+        bundle.addfile(info, io.BytesIO(inner.getvalue()))
+    assert (unpack(tmp_path / "a.tar", tmp_path / "a", 10**6, 10) / "model.pth").read_bytes() == inner.getvalue()
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as bundle:
+        bundle.writestr("model.pth", inner.getvalue())
+    assert (unpack(tmp_path / "b.zip", tmp_path / "b", 10**6, 10) / "model.pth").read_bytes() == inner.getvalue()
+    whole = (tmp_path / "b.zip").read_bytes()
+    (tmp_path / "c.zip").write_bytes(whole[: whole.index(inner.getvalue()) + len(inner.getvalue())])
+    with pytest.raises(UnsafeArchiveError, match="damaged"):
+        unpack(tmp_path / "c.zip", tmp_path / "c", 10**6, 10)
+    assert not (tmp_path / "c").exists()

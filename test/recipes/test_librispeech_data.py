@@ -1,6 +1,9 @@
 """LibriSpeech from its exact layout, read back with lhotse's own recipe and torchaudio's data set."""
 
 import io
+import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -122,3 +125,69 @@ def test_what_is_missing_is_downloaded_and_verified(local_module, tmp_path, monk
         f"1272-128104-{number:04d}.flac" for number in range(3)
     ]
     assert prepare.find_parts(None, downloads, ["dev-clean", "dev-other"]) == found
+
+
+def librilight(root, **speakers):
+    """`small/<speaker>/<book>/<file>.flac` with `.json`: speaker -> voice activity in seconds, in a recording of 60 s."""
+    for speaker, speech in speakers.items():
+        folder = root / "small" / speaker / "a book"
+        folder.mkdir(parents=True)
+        soundfile.write(folder / "it's_01.flac", np.zeros(60 * 16000), 16000)
+        (folder / "it's_01.json").write_text(json.dumps({"speaker": speaker, "voice_activity": speech}))
+    return root
+
+
+def test_speech_without_transcripts(recipe, corpus, tmp_path):
+    libri = recipe("librispeech")
+    speech = {"s7": [[0.5, 9.0], [9.5, 19.0], [19.2, 30.0], [31.0, 59.996]], "s8": [[3.25, 4.0]], "s9": []}
+    root = librilight(tmp_path / "light", **speech)
+    for folder in (root, root / "small"):
+        done = libri.data("--corpus", corpus, "--librilight", folder)
+        assert done.returncode == 0, done.stderr
+        assert "data/unlabelled: 5 utterances" in done.stdout
+        assert libri.table("unlabelled/segments") == {
+            "s7-a_book-it_s_01-0000050": "s7-a_book-it_s_01 0.500 19.000",
+            "s7-a_book-it_s_01-0001920": "s7-a_book-it_s_01 19.200 30.000",
+            "s7-a_book-it_s_01-0003100": "s7-a_book-it_s_01 31.000 45.498",
+            "s7-a_book-it_s_01-0004550": "s7-a_book-it_s_01 45.498 59.996",
+            "s8-a_book-it_s_01-0000325": "s8-a_book-it_s_01 3.250 4.000",
+        }
+    assert set(libri.table("unlabelled/utt2spk").values()) == {"s7", "s8"}
+    assert not (libri.path / "data/unlabelled/text").exists()
+    check = ["-m", "espnet2_kd.bin.data_dir", "validate"]
+    checked = [
+        subprocess.run(
+            [sys.executable, *check, *more, libri.path / "data/unlabelled"], capture_output=True, check=False
+        )
+        for more in ([], ["--no_text"])
+    ]
+    assert [done.returncode for done in checked] == [1, 0], checked[1].stderr
+
+
+def test_joined_speech_loses_nothing(local_module):
+    """Every stretch lies in the pieces, no piece is longer than asked for or starts or ends in a pause."""
+    cut = local_module("librispeech", "librilight").cut
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        times = np.cumsum(rng.exponential(rng.choice([1.0, 8.0, 30.0]), size=2 * rng.integers(1, 30)))
+        speech = list(zip(times[::2].tolist(), times[1::2].tolist()))
+        pieces = cut(speech, 20.0)
+        assert all(0 < end - start <= 20.0 + 1e-9 for start, end in pieces)
+        assert all(a[1] <= b[0] + 1e-9 for a, b in zip(pieces, pieces[1:]))
+        covered = sum(max(0.0, min(e, b) - max(s, a)) for s, e in speech for a, b in pieces)
+        assert covered == pytest.approx(sum(e - s for s, e in speech))
+        inside = [any(s - 1e-9 <= t <= e + 1e-9 for s, e in speech) for piece in pieces for t in piece]
+        assert all(inside)
+
+
+def test_libri_lights_faults_are_listed(recipe, corpus, tmp_path):
+    libri = recipe("librispeech")
+    root = librilight(tmp_path / "light", s1=[[5, 4]], s2=[[1]], s3=[[1, 2]])
+    (root / "small/s3/a book/it's_01.flac").unlink()
+    done = libri.data("--corpus", corpus, "--librilight", root)
+    assert done.returncode == 1 and not (libri.path / "data/unlabelled").exists()
+    for words in ("s1", "not in order", "s2", "no `voice_activity", "s3", "no it's_01.flac beside it"):
+        assert words in done.stderr
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no <speaker>/<book>/*.json" in libri.data("--corpus", corpus, "--librilight", empty).stderr

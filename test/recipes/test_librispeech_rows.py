@@ -17,8 +17,13 @@ BRANCHES = {
     "aux_dis_apc": ([4, 8, 12, 16], "hole", {"distance": 0.01, "future": 0.005}),
     "aux_all": ([4, 8, 12, 16], "hole", {"distance": 0.01, "relation": 0.0005, "future": 0.005}),
     "aux_all_nomask": ([4, 8, 12, 16], "none", {"distance": 0.01, "relation": 0.0005, "future": 0.005}),
+    "aux_all_unlab": ([4, 8, 12, 16], "hole", {"distance": 0.01, "relation": 0.0005, "future": 0.005}),
     "aux_all_taps8_16": ([8, 16], "hole", {"distance": 0.01, "relation": 0.0005, "future": 0.005}),
     "aux_all_taps16": ([16], "hole", {"distance": 0.01, "relation": 0.0005, "future": 0.005}),
+}
+UNLABELLED = {
+    "unlabelled_data_path_and_name_and_type": [["wav.scp", "speech", "sound"]],
+    "unlabelled_shape_file": ["utt2num_samples"],
 }
 ROWS = sorted(path.stem.removeprefix("train_") for path in CONF.glob("train_*.yaml"))
 TOKENS = ["<blank>", "<unk>", "A", "B", "C", "<sos/eos>"]
@@ -85,6 +90,14 @@ def teacher(tmp_path_factory):
 def test_row_learns(name, teacher, tmp_path):
     config = row(name)
     more = {"teacher_conf": {"exp": str(teacher)}} if config.get("teacher") == "espnet" else {}
+    unlabelled = {}
+    if name == "aux_all_unlab":
+        assert config["unlabelled_ratio"] == 1.0
+        more |= UNLABELLED
+        unlabelled = {
+            "unlabelled_speech": torch.randn(2, 9000),
+            "unlabelled_speech_lengths": torch.tensor([9000, 8000]),
+        }
     torch.manual_seed(1)
     model = KDASRTask.build_model(narrow(config, tmp_path, **more)).train()
     loss, stats, _ = model(
@@ -92,6 +105,7 @@ def test_row_learns(name, teacher, tmp_path):
         speech_lengths=torch.tensor([16000, 12000]),
         text=torch.tensor([[2, 3, 4], [3, 2, -1]]),
         text_lengths=torch.tensor([3, 2]),
+        **unlabelled,
     )
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)

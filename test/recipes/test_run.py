@@ -149,7 +149,8 @@ def check_results(path, roles):
         run = json.loads((exp_of(path, name) / "run.json").read_text())
         stream = json.loads((decoded / "stream.json").read_text())
         assert run["role"] == {"student, no distillation": "student", "distilled student": "distilled"}.get(role, role)
-        assert run["teacher"] == ("exp/asr_train_teacher_seed1" if role == "distilled student" else None)
+        (teacher,) = [other for other in roles if roles[other] == "teacher"]
+        assert run["teacher"] == (f"exp/asr_{teacher}_seed1" if role == "distilled student" else None)
         assert (run["name"], run["seed"]) == (name, 1)
         assert stream["rtf"] > 0 and stream["num_utts"] == len(ref)
         assert stream["mode"] == ("offline" if role == "teacher" else "streaming")
@@ -246,6 +247,28 @@ def test_speechocean762(start, tmp_path, monkeypatch):
     )
     run, path = start("speechocean762", *options)
     run.finish()
+    check_results(path, roles)
+    check_weights(path, roles)
+    check_packed(path, roles, tmp_path / "packed", monkeypatch)
+    check_second_run(start, path, *options)
+
+
+def test_librispeech_with_unlabelled_speech(start, tmp_path, monkeypatch):
+    """The paper's sixteen layers, made narrow, and its last row: distilled on speech without transcripts too."""
+    roles = {"train_teacher_full": "teacher", "train_aux_all_unlab": "distilled student"}
+    narrow = "output_size=16 linear_units=16 input_channels=4 attention_heads=4"
+    options = (
+        *(*TINY, "--speed_perturb_factors", "", "--nbpe", "40", "--unlabelled_set", "unlabelled"),
+        *("--distill_configs", "conf/train_aux_all_unlab.yaml"),
+        "--asr_args",
+        " ".join(f"--encoder_conf {setting}" for setting in narrow.split())
+        + " --max_epoch 1 --num_iters_per_epoch 4 --batch_bins 300000 --accum_grad 1 --scheduler_conf warmup_steps=100000",
+    )
+    run, path = start("librispeech", *options)
+    run.finish()
+    assert not (path / "dump/raw/unlabelled/text").exists()
+    log = (exp_of(path, "train_aux_all_unlab") / "train.log").read_text()
+    assert "unlabelled speech teaches the terms l4, l8, l12, l16" in log
     check_results(path, roles)
     check_weights(path, roles)
     check_packed(path, roles, tmp_path / "packed", monkeypatch)

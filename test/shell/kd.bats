@@ -109,6 +109,24 @@ stages_of() {
     [[ "$(grep 'train_dual_seed1' <<<"${output}")" != *teacher_conf* ]]
 }
 
+@test "speech without transcripts goes to the students that ask for it" {
+    printf 'base: train_kd.yaml\nunlabelled_ratio: 1.0\n' >conf/train_more.yaml
+    more=(--distill_configs "conf/train_kd.yaml conf/train_more.yaml" --audio_format ark)
+    run "${kd}" "${sets[@]}" "${more[@]}" --dry_run true
+    [ "${status}" -eq 1 ]
+    [ "${output}" = "kd.sh: conf/train_more.yaml: learns from speech without transcripts; give a set of it: --unlabelled_set" ]
+    run "${kd}" "${sets[@]}" "${more[@]}" --dry_run true --unlabelled_set wild
+    [ "${status}" -eq 0 ]
+    [[ "${output}" == *"validate --no_text data/wild"* ]]
+    [ "$(grep -c 'format_audio .* data/wild dump/raw/org/wild' <<<"${output}")" -eq 1 ]
+    [ "$(grep -c 'filter .* dump/raw/org/wild dump/raw/wild' <<<"${output}")" -eq 1 ]
+    refute grep -E '(check_labels|make_tokens|decode) .*wild' <<<"${output}"
+    refute grep 'train_kd_seed1 .*unlabelled' <<<"${output}"
+    line=$(grep 'asr_train_more_seed1 ' <<<"${output}" | grep asr_train)
+    [[ "${line}" == *"unlabelled_data_path_and_name_and_type dump/raw/wild/wav.scp\\,speech\\,kaldi_ark"* ]]
+    [[ "${line}" == *"--unlabelled_shape_file dump/raw/wild/utt2num_samples"* ]]
+}
+
 @test "stages are chosen and skipped as ESPnet2's users do it" {
     run "${kd}" "${sets[@]}" --dry_run true --stage 3 --stop-stage 6
     [ "$(stages_of "${output}")" = "3 4 5 6" ]

@@ -24,7 +24,13 @@ torch.distributed.init_process_group("gloo", init_method=option.dist_init_method
 reporter = Reporter()
 reporter.set_epoch(1)
 options = TrainerOptions(
-    **{**dict.fromkeys(TrainerOptions.__dataclass_fields__), "ngpu": 0, "accum_grad": 1, "grad_clip": 1e9, "grad_clip_type": 2.0}
+    **{
+        **dict.fromkeys(TrainerOptions.__dataclass_fields__),
+        "ngpu": 0,
+        "accum_grad": 1,
+        "grad_clip": 1e9,
+        "grad_clip_type": 2.0,
+    }
 )
 with reporter.observe("train") as observed:
     Trainer.train_one_epoch(

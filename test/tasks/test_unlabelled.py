@@ -221,9 +221,15 @@ def data(tmp_path_factory):
 
 def options_for(data, ratio):
     return {
-        "train_data_path_and_name_and_type": [[f"{data}/labelled/wav.scp", "speech", "sound"], [f"{data}/labelled/text", "text", "text"]],
+        "train_data_path_and_name_and_type": [
+            [f"{data}/labelled/wav.scp", "speech", "sound"],
+            [f"{data}/labelled/text", "text", "text"],
+        ],
         "train_shape_file": [f"{data}/labelled/shape", f"{data}/labelled/text_shape"],
-        "valid_data_path_and_name_and_type": [[f"{data}/labelled/wav.scp", "speech", "sound"], [f"{data}/labelled/text", "text", "text"]],
+        "valid_data_path_and_name_and_type": [
+            [f"{data}/labelled/wav.scp", "speech", "sound"],
+            [f"{data}/labelled/text", "text", "text"],
+        ],
         "valid_shape_file": [f"{data}/labelled/shape", f"{data}/labelled/text_shape"],
         "unlabelled_data_path_and_name_and_type": [[f"{data}/more/wav.scp", "speech", "sound"]],
         "unlabelled_shape_file": [f"{data}/more/shape"],

@@ -37,6 +37,7 @@ nbpe=30                   # size of the BPE vocabulary
 bpemode=unigram           # unigram or bpe
 max_oov=0.1               # highest rate of unknown tokens in the text of validation and test sets
 train_set=""              # name of the training set
+unlabelled_set=""         # name of a set without transcripts, for students with an unlabelled_ratio
 valid_set=""              # name of the validation set
 test_sets=""              # names of the test sets
 teacher_config=conf/train_teacher.yaml  # how the teacher is trained
@@ -66,6 +67,7 @@ STAGES=("" data feats stats teacher distill decode score pack)
 
 read -ra distill_config_list <<<"${distill_configs}"
 read -ra test_set_list <<<"${test_sets}"
+read -ra unlabelled_list <<<"${unlabelled_set}"
 read -ra seed_list <<<"${seeds}"
 read -ra asr_arg_list <<<"${asr_args}"
 read -ra score_opt_list <<<"${score_opts}"
@@ -81,6 +83,9 @@ token_dir=data/token_list/${token_name}
 stats_dir=${expdir}/asr_stats_raw_${token_name}
 train_dir=${dumpdir}/raw/${train_set}
 valid_dir=${dumpdir}/raw/${valid_set}
+unlabelled_dir=${dumpdir}/raw/${unlabelled_set}
+audio_type=sound
+[[ ${audio_format} != ark ]] || audio_type=kaldi_ark
 inference_tag=decode_$(basename "${inference_config}" .yaml)_${inference_asr_model%.pth}
 
 # exp_of CONFIG SEED: the experiment directory.
@@ -101,13 +106,14 @@ all_exps() {
 
 stage_1_data() {
     local dset
-    for dset in "${train_set}" "${valid_set}" "${test_set_list[@]}"; do
+    for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}" "${test_set_list[@]}"; do
         [[ -f data/${dset}/wav.scp ]] || "${dry_run}" || rm -f data/.done
     done
     once data/.done local/* -- ./local/data.sh "${data_opt_list[@]}"
     for dset in "${train_set}" "${valid_set}" "${test_set_list[@]}"; do
         run python3 -m espnet2_kd.bin.data_dir validate "data/${dset}"
     done
+    [[ -z ${unlabelled_set} ]] || run python3 -m espnet2_kd.bin.data_dir validate --no_text "data/${unlabelled_set}"
 }
 
 # format_set SET OUT OPTION...: writes the audio of data/SET into OUT in one format and one sampling rate.
@@ -124,11 +130,13 @@ stage_2_feats() {
     local -a speeds=()
     [[ -z ${speed_perturb_factors} ]] || speeds=(--speed_perturb_factors "${speed_perturb_factors}")
     format_set "${train_set}" "${org}/${train_set}" "${speeds[@]}"
-    format_set "${valid_set}" "${org}/${valid_set}"
+    for dset in "${valid_set}" "${unlabelled_list[@]}"; do
+        format_set "${dset}" "${org}/${dset}"
+    done
     for dset in "${test_set_list[@]}"; do
         format_set "${dset}" "${dumpdir}/raw/${dset}"
     done
-    for dset in "${train_set}" "${valid_set}"; do
+    for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}"; do
         once "${dumpdir}/raw/${dset}/.filtered" "${org}/${dset}"/{wav.scp,text} -- \
             python3 -m espnet2_kd.bin.data_dir filter --fs "${fs}" \
             --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
@@ -150,8 +158,7 @@ stage_2_feats() {
 
 # asr_train OUT OPTION...: sets train_argv to the training program with the options that statistics and training share.
 asr_train() {
-    local part dir audio_type=sound bpemodel=none
-    [[ ${audio_format} != ark ]] || audio_type=kaldi_ark
+    local part dir bpemodel=none
     [[ ${token_type} != bpe ]] || bpemodel=${token_dir}/bpe.model
     train_argv=(python3 -m espnet2_kd.bin.asr_train --output_dir "$1" --use_preprocessor true
         --token_type "${token_type}" --token_list "${token_dir}/tokens.txt" --bpemodel "${bpemodel}")
@@ -161,23 +168,6 @@ asr_train() {
             --"${part}_data_path_and_name_and_type" "${!dir}/text,text,text")
     done
     train_argv+=("${@:2}" "${asr_arg_list[@]}")
-}
-
-# gather_stats N: joins the statistics of N jobs. Shapes are sorted, so that training does not depend on N, and text
-# shapes get the vocabulary size, which ESPnet2's batch samplers count.
-gather_stats() {
-    local n part num_tokens
-    local -a parts=()
-    for ((n = 1; n <= $1; n++)); do
-        parts+=(--input_dir "${stats_dir}/logdir/stats.${n}")
-    done
-    python3 -m espnet2.bin.aggregate_stats_dirs "${parts[@]}" --output_dir "${stats_dir}"
-    num_tokens=$(wc -l <"${token_dir}/tokens.txt")
-    for part in train valid; do
-        sort -o "${stats_dir}/${part}/speech_shape" "${stats_dir}/${part}/speech_shape"
-        sort "${stats_dir}/${part}/text_shape" |
-            sed "s/\$/,${num_tokens}/" >"${stats_dir}/${part}/text_shape.${token_type}"
-    done
 }
 
 stage_3_stats() {
@@ -192,7 +182,7 @@ stage_3_stats() {
     once "${logdir}/.valid" "${valid_dir}/wav.scp" -- deal_lines "${jobs}" "${valid_dir}/wav.scp" "${logdir}/valid"
     once "${logdir}/.done" "${inputs[@]}" -- \
         "${train_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${logdir}/stats.JOB.log" "${train_argv[@]}"
-    once "${stats_dir}/.done" "${logdir}/.done" -- gather_stats "${jobs}"
+    once "${stats_dir}/.done" "${logdir}/.done" -- gather_stats "${jobs}" "${stats_dir}" "${token_type}" "${token_dir}/tokens.txt"
 }
 
 # train CONFIG SEED TEACHER: trains one system, or goes on with it; TEACHER is empty or an experiment directory.
@@ -210,6 +200,11 @@ train() {
     if [[ -n ${teacher} ]]; then
         inputs+=("${teacher}/${inference_asr_model}")
         options+=(--teacher_conf "exp=${teacher}")
+    fi
+    if [[ -n $(value_of unlabelled_ratio "${config}") ]]; then
+        inputs+=("${unlabelled_dir}"/{wav.scp,utt2num_samples})
+        options+=(--unlabelled_data_path_and_name_and_type "${unlabelled_dir}/wav.scp,speech,${audio_type}"
+            --unlabelled_shape_file "${unlabelled_dir}/utt2num_samples")
     fi
     asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
         --normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz" \
@@ -250,7 +245,7 @@ train_all() {
     for config in "$@"; do
         for seed in "${seed_list[@]}"; do
             teacher=""
-            [[ $(teacher_of "${config}") != espnet ]] || teacher=$(exp_of "${teacher_config}" "${seed}")
+            [[ $(value_of teacher "${config}") != espnet ]] || teacher=$(exp_of "${teacher_config}" "${seed}")
             log "${config}, seed ${seed}"
             if ((slots == 1)); then
                 train "${config}" "${seed}" "${teacher}"
@@ -344,12 +339,16 @@ check_options() {
     [[ ${bpemode} =~ ^(unigram|bpe)$ ]] || fail "--bpemode ${bpemode}: expected unigram or bpe"
     [[ ${audio_format} =~ ^(flac|wav|ark)$ ]] || fail "--audio_format ${audio_format}: expected flac, wav or ark"
     # A blank in these would come apart in the lists that are separated by blanks.
-    for name in expdir dumpdir train_set valid_set; do
+    for name in expdir dumpdir train_set valid_set unlabelled_set; do
         [[ ${!name} != *[[:space:]]* ]] || fail "--${name} '${!name}' must not contain blanks"
     done
     while read -r name; do
         [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
     done < <(with_bases "${teacher_config}" "${distill_config_list[@]}" "${inference_config}")
+    for name in "${distill_config_list[@]}"; do
+        [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}") ]] ||
+            fail "${name}: learns from speech without transcripts; give a set of it: --unlabelled_set"
+    done
     [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
 }
 

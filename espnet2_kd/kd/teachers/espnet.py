@@ -90,11 +90,11 @@ class ModelTeacher(Teacher):
 
 @TEACHERS.add("espnet")
 class EspnetTeacher(ModelTeacher):
-    """An ESPnet2 experiment directory: its own `config.yaml` and a checkpoint in it.
+    """An ESPnet2 experiment: its own `config.yaml` and a checkpoint.
 
     Args:
-        exp: the directory.
-        checkpoint: file name in it.
+        exp: the directory; or a packed model: a zip of ESPnet2's model zoo, its unpacked directory, or its name on the hub.
+        checkpoint: file name in the directory; a packed model has one of its own.
         task: ESPnet2 task of the model (`asr`, `slu`, `st`, ...).
         input: see `ModelTeacher`.
     """

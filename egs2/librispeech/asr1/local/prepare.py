@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from synthetic import make_corpus
+from librilight import write_unlabelled
+from synthetic import make_corpus, make_unlabelled
 
 from espnet2_kd.data.download import DownloadError, RemoteFile, download, unpack
 from espnet2_kd.data.durations import durations
@@ -112,6 +113,9 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path("data"), help="where the data directories go (default: %(default)s)"
     )
+    parser.add_argument(
+        "--librilight", type=Path, help="folder of unpacked Libri-Light archives, for data/unlabelled (default: none)"
+    )
     parser.add_argument("--synthetic", choices=("true", "false"), default="false", help="a tiny corpus, to try it out")
     args = parser.parse_args()
     if args.subset not in SUBSETS:  # from the environment
@@ -121,6 +125,7 @@ def main() -> None:
         corpus = args.corpus
         if args.synthetic == "true":
             corpus = make_corpus(args.downloads / "synthetic")
+            args.librilight = make_unlabelled(args.downloads / "synthetic_librilight")
         folders = find_parts(corpus, args.downloads, [part for parts in sets.values() for part in parts])
         problems: list[Problem] = []
         utterances = [
@@ -129,7 +134,10 @@ def main() -> None:
             for part in parts
             for utterance in read_part(folders[part], name, problems)
         ]
-        for written in write_sets(utterances, args.data, problems):
+        sets_written = write_sets(utterances, args.data, problems)
+        if args.librilight:
+            sets_written.append(write_unlabelled(args.librilight, args.data / "unlabelled"))
+        for written in sets_written:
             speakers = set(written.tables["utt2spk"].values())
             hours = sum(durations(written).values()) / 3600
             print(f"{written.path}: {len(written.utts)} utterances, {hours:.2f} h, {len(speakers)} speakers")

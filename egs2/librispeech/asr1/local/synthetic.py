@@ -1,11 +1,13 @@
-"""A tiny copy of LibriSpeech's layout, spoken by espeak-ng, to try the recipe out without the recordings."""
+"""Tiny copies of the layouts of LibriSpeech and Libri-Light, spoken by espeak-ng, to try the recipe out without the recordings."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from espnet2_kd.data.espeak import speak
@@ -49,5 +51,28 @@ def make_corpus(directory: Path) -> Path:
                     soundfile.write(folder / f"{utt}.flac", to_pcm16(resample(samples, fs, FS)), FS, format="FLAC")
                     lines.append(f"{utt} {sentence}\n")
                 (folder / f"{reader}-{chapter}.trans.txt").write_text("".join(lines), encoding="utf-8")
+        os.replace(root, directory)
+    return directory
+
+
+def make_unlabelled(directory: Path) -> Path:
+    """Write `small/<speaker>/<book>/<file>.flac` and `.json` of Libri-Light, unless it exists; return `directory`."""
+    if directory.exists():
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
+        root = Path(temporary) / "corpus"
+        for speaker, variant in {"100": "m7", "1001": "whisper"}.items():
+            folder = root / "small" / speaker / "some_book_0808_librivox_64kb_mp3"
+            folder.mkdir(parents=True)
+            sound, speech = np.zeros(0), []
+            for sentence in SENTENCES[6:]:
+                samples, fs = speak(sentence.lower(), f"en-us+{variant}", 150)
+                samples = resample(samples, fs, FS)
+                speech.append((round(len(sound) / FS, 3), round((len(sound) + len(samples)) / FS, 3)))
+                sound = np.concatenate((sound, samples, np.zeros(FS // 2)))
+            soundfile.write(folder / "some_book_01_64kb.flac", to_pcm16(sound), FS, format="FLAC")
+            content = {"speaker": speaker, "book_meta": {"id": "1"}, "snr": 20.0, "voice_activity": speech}
+            (folder / "some_book_01_64kb.json").write_text(json.dumps(content), encoding="utf-8")
         os.replace(root, directory)
     return directory

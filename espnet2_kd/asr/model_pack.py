@@ -1,0 +1,88 @@
+"""Models as ESPnet2's model zoo shares them: a zip or tar archive, its unpacked directory, or a name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from espnet2_kd.data.download import DownloadError, file_sha256, unpack
+
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+MAX_BYTES = 20 * 2**30
+MAX_FILES = 10_000
+
+
+class PackError(ValueError):
+    """A packed model that cannot be used; the message names the file and what to do."""
+
+
+def is_pack(path: str | Path) -> bool:
+    """Whether `path` is an archive, the directory of an unpacked one, or, where nothing has that name, a name on the hub."""
+    path = Path(path)
+    if path.exists():
+        return path.name.endswith(ARCHIVES) or ((path / "meta.yaml").is_file() and not (path / "config.yaml").is_file())
+    return bool(HUB_NAME.fullmatch(str(path))) and not path.parent.exists()
+
+
+def open_pack(path: str | Path) -> tuple[Path, Path]:
+    """Return `config.yaml` and the checkpoint of a packed model.
+
+    An archive is unpacked once, to `<archive>.unpacked` beside it; only plain files below that folder are accepted.
+
+    Raises:
+        PackError: an unsafe or damaged archive, no meta.yaml, no model in it, or a hub that cannot be reached.
+    """
+    path = Path(path)
+    if not path.exists():
+        path = _from_hub(str(path))
+    elif path.is_file():
+        path = _unpacked(path)
+    return _model_in(path)
+
+
+def _unpacked(archive: Path) -> Path:
+    # The name holds what is in it: another archive of the same name is unpacked again.
+    target = archive.with_name(f"{archive.name}.unpacked") / file_sha256(archive)[:16]
+    if not target.exists():
+        try:
+            unpack(archive, target, MAX_BYTES, MAX_FILES)
+        except (DownloadError, OSError) as error:
+            raise PackError(str(error)) from error
+    return target
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise PackError(
+            f"{name}: no such file or directory, and not fetched from the Hugging Face hub ({type(error).__name__}): "
+            "download it where there is a network, and give its path"
+        ) from error
+
+
+def _model_in(folder: Path) -> tuple[Path, Path]:
+    meta = folder / "meta.yaml"
+    if not meta.is_file():
+        raise PackError(f"{folder}: no meta.yaml: is this a model packed by ESPnet2 (espnet2.bin.pack)?")
+    content = yaml.safe_load(meta.read_text(encoding="utf-8"))
+    paths = {
+        key: Path(str(value))
+        for part in ("files", "yaml_files")
+        for key, value in ((content if isinstance(content, dict) else {}).get(part) or {}).items()
+    }
+    configs = [paths[key] for key in paths if re.fullmatch(r"(?!lm_)\w*train_config", key)]
+    models = [paths[key] for key in paths if re.fullmatch(r"(?!lm_)\w*model_file", key)]
+    if len(configs) != 1 or len(models) != 1:
+        found = f"{len(configs)} training configs and {len(models)} model files"
+        raise PackError(f"{meta}: names {found}, where one of each is needed")
+    for path in (configs[0], models[0]):
+        if path.is_absolute() or ".." in path.parts or not (folder / path).is_file():
+            raise PackError(f"{meta}: names {path}, which is not in the pack")
+    return folder / configs[0], folder / models[0]
