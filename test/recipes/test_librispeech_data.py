@@ -1,6 +1,7 @@
 """LibriSpeech from its exact layout, read back with lhotse's own recipe and torchaudio's data set."""
 
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -173,7 +174,7 @@ def test_joined_speech_loses_nothing(local_module):
         speech = list(zip(times[::2].tolist(), times[1::2].tolist()))
         pieces = cut(speech, 20.0)
         assert all(0 < end - start <= 20.0 + 1e-9 for start, end in pieces)
-        assert all(a[1] <= b[0] + 1e-9 for a, b in zip(pieces, pieces[1:]))
+        assert all(a[1] <= b[0] + 1e-9 for a, b in itertools.pairwise(pieces))
         covered = sum(max(0.0, min(e, b) - max(s, a)) for s, e in speech for a, b in pieces)
         assert covered == pytest.approx(sum(e - s for s, e in speech))
         inside = [any(s - 1e-9 <= t <= e + 1e-9 for s, e in speech) for piece in pieces for t in piece]

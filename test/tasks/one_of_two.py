@@ -5,11 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-
-import espnet2_kd.register  # noqa: F401, I001  (before espnet2)
 from espnet2.train.distributed_utils import DistributedOption
 from espnet2.train.reporter import Reporter
 from espnet2.train.trainer import Trainer, TrainerOptions
+
+import espnet2_kd.register  # noqa: F401  (before espnet2)
 from espnet2_kd.tasks.asr import KDASRTask
 
 out, config, rank, world = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
