@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from espnet2_kd.kd.heads import HEADS
+from espnet2_kd.kd.lattice import LatticeRows
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.term import Term
 
+# Convolutions may count a frame or two more or fewer at the end of an utterance.
+EDGE_FRAMES = 2
 Taps = tuple[dict[str, Seq], dict[str, Seq]]  # student's and teacher's
 
 
@@ -39,7 +42,6 @@ class Distiller(nn.Module):
             teacher_taps = term.teacher_taps()
             t = teacher[teacher_taps.get("x", next(iter(teacher_taps.values())))]
             where = f"term {term.name!r}"
-            _check_frames(where, term, s, t)
             keywords = HEADS.parse(term.head, where)[1]
             injected: dict[str, Any] = {"in_size": s.x.shape[-1], "teacher_size": t.x.shape[-1]}
             name = HEADS.parse(term.head, where)[0]
@@ -49,6 +51,7 @@ class Distiller(nn.Module):
             self.heads[term.name] = head
             with torch.no_grad():
                 out = self._student_values(term, student)
+            _check_frames(where, term, s, out, t)
             for key in sorted(term.reads & {"x", "future"}):
                 if out[key].x.shape[-1] != t.x.shape[-1]:
                     raise ConfigError(
@@ -114,22 +117,35 @@ class Distiller(nn.Module):
         return total, stats
 
 
-def _check_frames(where: str, term: Term, s: Seq, t: Seq) -> None:
-    if s.x.shape[:-1] != t.x.shape[:-1]:
-        raise ConfigError(
-            f"{where}: student tap {term.student!r} gives {list(s.x.shape)} and teacher tap {term.teacher!r} {list(t.x.shape)} on the "
-            "same audio; both need the same frame rate (front-end hop and subsampling)"
-        )
+def _check_frames(where: str, term: Term, s: Seq, out: dict[str, Seq], t: Seq) -> None:
+    sizes = [value.x.shape[:-1] for value in out.values()]
+    same = [
+        len(size) == len(t.x.shape[:-1]) and size[:1] == t.x.shape[:1] and size[2:] == t.x.shape[2:-1] for size in sizes
+    ]
+    if all(same) and (t.lens is None or all(abs(size[1] - t.x.shape[1]) <= EDGE_FRAMES for size in sizes)):
+        return
+    raise ConfigError(
+        f"{where}: student tap {term.student!r} gives {list(s.x.shape)} and teacher tap {term.teacher!r} {list(t.x.shape)} on the "
+        "same audio; both need the same frame rate (front-end hop and subsampling), or a head between: `head: {frame_rate: {up: 2}}` "
+        "where the teacher has twice as many frames"
+    )
 
 
 def _common_frames(student: dict[str, Seq], teacher: dict[str, Seq]) -> tuple[dict[str, Seq], dict[str, Seq]]:
     """Both sides with the shorter of their lengths.
 
-    ESPnet2's subsampling counts a last frame that begins in an utterance, ours one that lies in it, so a stock teacher and
-    our student can differ by a frame in the shorter utterances of a batch.
+    Subsamplings differ in which last frames they count: ESPnet2's one that begins in an utterance, ours one that lies in it.
     """
     lens = [seq.lens for seq in (*student.values(), *teacher.values()) if seq.lens is not None]
     if not lens:
         return student, teacher
     shortest = torch.stack([x.to(lens[0].device) for x in lens]).amin(0)
-    return tuple({key: replace(seq, lens=shortest) for key, seq in side.items()} for side in (student, teacher))
+    num_frames = min(seq.x.shape[1] for seq in (*student.values(), *teacher.values()))
+    return tuple({key: _cut(seq, num_frames, shortest) for key, seq in side.items()} for side in (student, teacher))
+
+
+def _cut(seq: Seq, num_frames: int, lens: Tensor) -> Seq:
+    x = seq.x
+    if x.shape[1] > num_frames:
+        x = x.first(num_frames) if isinstance(x, LatticeRows) else x[:, :num_frames]
+    return replace(seq, x=x, lens=lens.clamp(max=num_frames))

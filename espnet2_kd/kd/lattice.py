@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,6 +48,10 @@ class LatticeRows:
     def dim(self) -> int:
         """4, as of the tensor that this stands for."""
         return 4
+
+    def first(self, num_frames: int) -> LatticeRows:
+        """The lattice of the first frames alone."""
+        return replace(self, encoded=self.encoded[:, :num_frames])
 
     def detach(self) -> LatticeRows:
         """Itself: it has no gradient."""

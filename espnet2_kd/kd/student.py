@@ -132,6 +132,8 @@ def distill(
     """
     terms = parse_terms(kd_terms)
     teacher.join(model)
+    for term in terms:
+        term.teacher_attention = teacher.attention
     teacher.watch({path for term in terms for path in term.teacher_taps().values()})
     paths = {path for term in terms for path in term.student_taps().values()}
     was_training = model.training

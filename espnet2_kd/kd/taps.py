@@ -14,6 +14,8 @@ from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.seq import Seq
 
 INPUT = ":input"
+# Where a layer of ESPnet2 keeps its attention projections.
+ATTENTION = {"q": ".self_attn.linear_q", "k": ".self_attn.linear_k", "v": ".self_attn.linear_v"}
 # What `model.encode(speech, speech_lengths)` of an ESPnet2 model runs.
 ENCODE_PARTS = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder")
 

@@ -11,9 +11,9 @@ from espnet2_kd.kd.heads import HEADS
 from espnet2_kd.kd.losses import LOSSES
 from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.schedule import build_schedule
+from espnet2_kd.kd.taps import ATTENTION
 
 KEYS = ("name", "student", "head", "teacher", "loss", "losses", "weight")
-ATTENTION = {"q": ".self_attn.linear_q", "k": ".self_attn.linear_k", "v": ".self_attn.linear_v"}
 
 
 @dataclass
@@ -26,6 +26,7 @@ class Term:
         teacher: tap path in the teacher.
         head: spec of the head; every loss of the term reads the same forward pass of it.
         losses: log name -> (loss, schedule: step -> weight).
+        teacher_attention: where a layer of the teacher keeps its projections.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Term:
     teacher: str
     head: str | dict[str, Any]
     losses: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    teacher_attention: Mapping[str, str] = field(default_factory=lambda: ATTENTION)
 
     @property
     def reads(self) -> set[str]:
@@ -51,7 +53,7 @@ class Term:
 
     def teacher_taps(self) -> dict[str, str]:
         """Key -> path of what is recorded in the teacher; a `future` loss reads the teacher's `x`."""
-        taps = {key: self.teacher + suffix for key, suffix in ATTENTION.items() if key in self.reads}
+        taps = {key: self.teacher + suffix for key, suffix in self.teacher_attention.items() if key in self.reads}
         if self.reads & {"x", "future"}:
             taps["x"] = self.teacher
         return taps

@@ -7,4 +7,4 @@ from espnet2_kd.kd.registry import Registry
 
 HEADS = Registry("head")
 
-from espnet2_kd.kd.heads import nonstreaming, projection  # noqa: E402, F401  (they register)
+from espnet2_kd.kd.heads import frame_rate, nonstreaming, projection  # noqa: E402, F401  (they register)

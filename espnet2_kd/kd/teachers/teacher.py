@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from espnet2_kd.kd.seq import Seq
+from espnet2_kd.kd.taps import ATTENTION
 
 
 class Teacher(ABC):
-    """A frozen source of targets."""
+    """A frozen source of targets.
+
+    Attributes:
+        attention: where a layer keeps its attention projections `q`, `k`, `v`, as suffixes of its path.
+    """
+
+    attention: ClassVar[Mapping[str, str]] = ATTENTION
 
     def join(self, student: nn.Module) -> None:  # noqa: B027  (most teachers do without)
         """Meet the student, once, before anything else.
