@@ -42,17 +42,9 @@ def load_model(
         ExperimentError: no configuration or checkpoint, or no file that the configuration names; the checkpoint does not
             hold exactly this model's weights.
     """
-    exp = Path(exp)
-    if is_pack(exp):
-        try:
-            config, checkpoint = open_pack(exp)
-        except PackError as error:
-            raise ExperimentError(str(error)) from error
-        exp = config.parent
-    else:
-        config, checkpoint = _find(exp, "config.yaml"), _find(exp, model_file)
+    config, checkpoint = find_model(exp, model_file)
     args = argparse.Namespace(**yaml.safe_load(config.read_text(encoding="utf-8")))
-    _resolve_paths(args, exp)
+    _resolve_paths(args, config.parent)
     model = _task_class(task).build_model(args)
     state = _read_weights(checkpoint)
     _require_equal_keys(model.state_dict(), state, checkpoint)
@@ -61,6 +53,17 @@ def load_model(
     except RuntimeError as error:
         raise ExperimentError(f"{checkpoint}: {error}") from error
     return model.to(device).eval(), args
+
+
+def find_model(exp: str | Path, model_file: str | Path) -> tuple[Path, Path]:
+    """Return the configuration and the checkpoint that `load_model` reads; raises ``ExperimentError``."""
+    exp = Path(exp)
+    if not is_pack(exp):
+        return _find(exp, "config.yaml"), _find(exp, model_file)
+    try:
+        return open_pack(exp)
+    except PackError as error:
+        raise ExperimentError(str(error)) from error
 
 
 def sample_rate(args: argparse.Namespace) -> int:
