@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import Any
 
 import torch
@@ -11,9 +12,13 @@ from espnet2.tasks.abs_task import AbsTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2triple_str, str_or_none
 
+from espnet2_kd.data.table import read_table
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.student import distill, use_autocast
 from espnet2_kd.kd.teachers import TEACHERS
+from espnet2_kd.kd.teachers.cached import CachedTeacher, made_by, why_not_cached
+from espnet2_kd.kd.teachers.teacher import Teacher
+from espnet2_kd.kd.term import parse_terms
 from espnet2_kd.tasks.config import ArgumentParser
 from espnet2_kd.tasks.unlabelled import check_unlabelled, mix_unlabelled
 
@@ -48,6 +53,12 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
             group = parser.add_argument_group("Knowledge distillation")
             group.add_argument("--teacher", type=str_or_none, default=None, help=f"One of {sorted(TEACHERS.classes)}")
             group.add_argument("--teacher_conf", action=NestedDictAction, default={}, help="The teacher's keywords")
+            group.add_argument(
+                "--teacher_cache",
+                type=str_or_none,
+                default=None,
+                help="Where the teacher's features were cached (espnet2_kd.bin.cache_teacher): it need not run any more",
+            )
             group.add_argument("--kd_terms", type=yaml_list, default=[], help="List of distillation terms")
             group.add_argument(
                 "--unlabelled_data_path_and_name_and_type",
@@ -91,13 +102,27 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                     raise ConfigError(
                         "kd_terms are given but no teacher; set `teacher: espnet` and `teacher_conf: {exp: ...}`"
                     )
-                teacher = TEACHERS.build({args.teacher: args.teacher_conf}, "teacher")
+                teacher = cls.build_teacher(args)
                 probe = probe_batch(model, args)
                 speech = {key: value for key, value in probe.items() if not key.startswith("text")}
                 distill(model, teacher, args.kd_terms, probe, speech if args.unlabelled_ratio else None)
             elif args.teacher is not None:
                 raise ConfigError("a teacher is given but no kd_terms; list what to distil, or remove the teacher")
             return model
+
+        @classmethod
+        def build_teacher(cls, args: argparse.Namespace) -> Teacher:
+            if not args.teacher_cache:
+                return TEACHERS.build({args.teacher: args.teacher_conf}, "teacher")
+            terms = parse_terms(args.kd_terms)
+            if reason := why_not_cached(args.teacher, args.teacher_conf, terms):
+                logging.warning("The teacher is not cached, %s: it runs with the student", reason)
+                return TEACHERS.build({args.teacher: args.teacher_conf}, "teacher")
+            cached = CachedTeacher(args.teacher_cache, made_by(args.teacher, args.teacher_conf, terms))
+            for files in (args.train_shape_file, args.valid_shape_file, args.unlabelled_shape_file):
+                if files:
+                    cached.require(read_table(files[0]), files[0])
+            return cached
 
         @classmethod
         def build_iter_factory(

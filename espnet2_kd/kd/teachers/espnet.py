@@ -17,6 +17,7 @@ from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 
 INPUTS = ("clean", "same")
+CHECKPOINT = "valid.loss_transducer.ave.pth"
 
 
 class _Enough(Exception):
@@ -99,10 +100,15 @@ class EspnetTeacher(ModelTeacher):
         input: see `ModelTeacher`.
     """
 
-    def __init__(
-        self, exp: str, checkpoint: str = "valid.loss_transducer.ave.pth", task: str = "asr", input: str = "clean"
-    ) -> None:
+    def __init__(self, exp: str, checkpoint: str = CHECKPOINT, task: str = "asr", input: str = "clean") -> None:
         from espnet2_kd.asr.load import load_model
 
         model, _ = load_model(Path(exp), checkpoint, "cpu", task=task)
         super().__init__(model, input)
+
+    @staticmethod
+    def files(exp: str, checkpoint: str = CHECKPOINT, **conf: Any) -> list[Path]:
+        """The files that decide what this teacher says."""
+        from espnet2_kd.asr.load import find_model
+
+        return list(find_model(exp, checkpoint))

@@ -56,6 +56,14 @@ class HFSpeechTeacher(Teacher):
         self.attention = {key: f"{projection}.{key}_proj" for key in "qkv"}
         self.paths: set[str] = set()
 
+    @staticmethod
+    def files(model: str) -> list[Path]:
+        """The files that decide what this teacher says."""
+        from transformers.utils import cached_file
+
+        folder = Path(cached_file(model, "config.json")).parent
+        return sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
+
     def watch(self, paths: set[str]) -> None:
         for path in paths:
             module_at(self.model, path, "teacher tap")
