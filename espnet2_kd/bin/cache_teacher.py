@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import sys
 from pathlib import Path
 from typing import Any
+
+from espnet2_kd.bin.command import rate
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -21,7 +24,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--cache_dir", required=True, type=Path, help="where the features go, a folder per teacher and taps"
     )
     parser.add_argument("--dtype", default="float16", choices=("float16", "float32"), help="precision on disk")
-    parser.add_argument("--fs", type=int, default=16000, help="sampling rate of the speech")
+    parser.add_argument("--fs", type=rate, default=16000, help="sampling rate of the speech, such as 16k")
     parser.add_argument(
         "--shard_utts", type=int, default=500, help="utterances in a file; a killed run loses at most as many"
     )
@@ -49,11 +52,8 @@ def cache(args: argparse.Namespace) -> None:
     """Keep the features that are missing; raises ConfigError, DataError or ExperimentError."""
     import torch
 
-    from espnet2_kd.asr.utterances import Utterances
-    from espnet2_kd.data.problems import DataError
     from espnet2_kd.kd.registry import ConfigError
-    from espnet2_kd.kd.teachers import TEACHERS
-    from espnet2_kd.kd.teachers.cached import FeatureCache, made_by, probe_ids, why_not_cached
+    from espnet2_kd.kd.teachers.cached import why_not_cached
     from espnet2_kd.kd.term import parse_terms
     from espnet2_kd.tasks.config import load_config
 
@@ -73,6 +73,22 @@ def cache(args: argparse.Namespace) -> None:
     if reason := why_not_cached(kind, conf, terms):
         print(f"{args.config}: not cached, {reason}; the teacher will run with the student")
         return
+    args.cache_dir.mkdir(parents=True, exist_ok=True)
+    with (args.cache_dir / ".lock").open("w") as lock:
+        # Students that train side by side share a teacher: the second one finds everything made.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _fill(args, kind, conf, terms)
+
+
+def _fill(args: argparse.Namespace, kind: str, conf: dict[str, Any], terms: list[Any]) -> None:
+    import torch
+
+    from espnet2_kd.asr.utterances import Utterances
+    from espnet2_kd.data.problems import DataError
+    from espnet2_kd.kd.registry import ConfigError
+    from espnet2_kd.kd.teachers import TEACHERS
+    from espnet2_kd.kd.teachers.cached import FeatureCache, made_by, probe_ids
+
     store = FeatureCache(args.cache_dir, made_by(kind, conf, terms))
     if damaged := store.damaged(thorough=True):
         print(f"{store.folder}: {', '.join(damaged)} missing or damaged, made again")

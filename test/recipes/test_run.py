@@ -254,11 +254,12 @@ def test_speechocean762(start, tmp_path, monkeypatch):
 
 
 def test_librispeech_with_unlabelled_speech(start):
-    """The paper's sixteen layers, made narrow, and its last row: distilled on speech without transcripts too."""
+    """The paper's sixteen layers, made narrow, and its last row: speech without transcripts too, from a cached teacher."""
     roles = {"train_teacher_full": "teacher", "train_aux_all_unlab": "distilled student"}
     narrow = "output_size=16 linear_units=16 input_channels=4 attention_heads=4"
     options = (
         *(*TINY, "--speed_perturb_factors", "", "--nbpe", "40", "--unlabelled_set", "unlabelled"),
+        *("--cache_teacher", "true"),
         *("--distill_configs", "conf/train_aux_all_unlab.yaml"),
         "--asr_args",
         " ".join(f"--encoder_conf {setting}" for setting in narrow.split())
@@ -269,6 +270,7 @@ def test_librispeech_with_unlabelled_speech(start):
     assert not (path / "dump/raw/unlabelled/text").exists()
     exp = exp_of(path, "train_aux_all_unlab")
     assert "unlabelled speech teaches the terms l4, l8, l12, l16" in (exp / "train.log").read_text()
+    assert "utterances" in (exp / "cache.log").read_text() and any(path.glob("exp/teacher_cache/*/shard.*.safetensors"))
     check_weights(path, roles)
     for test in ("test_clean", "test_other"):
         assert len(table(exp / TAG / test / "text")) == 12

@@ -107,6 +107,13 @@ stages_of() {
         --distill_configs "conf/train_more.yaml conf/train_dual.yaml"
     [[ "$(grep 'train_more_seed1' <<<"${output}")" == *"exp=exp/asr_train_teacher_seed1"* ]]
     [[ "$(grep 'train_dual_seed1' <<<"${output}")" != *teacher_conf* ]]
+    printf 'base: train_kd.yaml\nteacher_conf: {exp: zoo/model, input: same}\n' >conf/train_zoo.yaml
+    printf 'teacher: espnet\nteacher_conf:\n  # one of ours\n  exp: /models/big.zip\nkd_terms: []\n' >conf/train_zip.yaml
+    printf 'base: train_kd.yaml\nteacher_conf: {input: same}\nencoder_conf: {exp: 1}\n' >conf/train_same.yaml
+    run "${kd}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5 \
+        --distill_configs "conf/train_zoo.yaml conf/train_zip.yaml conf/train_same.yaml"
+    [[ "$(grep -E 'train_(zoo|zip)_seed1' <<<"${output}")" != *"exp=exp/asr_train_teacher"* ]]
+    [[ "$(grep 'train_same_seed1' <<<"${output}")" == *"exp=exp/asr_train_teacher_seed1"* ]]
 }
 
 @test "speech without transcripts goes to the students that ask for it" {
@@ -125,6 +132,14 @@ stages_of() {
     line=$(grep 'asr_train_more_seed1 ' <<<"${output}" | grep asr_train)
     [[ "${line}" == *"unlabelled_data_path_and_name_and_type dump/raw/wild/wav.scp\\,speech\\,kaldi_ark"* ]]
     [[ "${line}" == *"--unlabelled_shape_file dump/raw/wild/utt2num_samples"* ]]
+}
+
+@test "teachers are cached for the students that have one" {
+    run "${kd}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5 --cache_teacher true
+    [ "$(grep -c '^  cache_features' <<<"${output}")" -eq 1 ]
+    [[ "${output}" == *"cache_features conf/train_kd.yaml exp/asr_train_kd_seed1 --teacher_exp exp/asr_train_teacher_seed1"* ]]
+    [[ "$(grep -E 'asr_train .*train_kd_seed1 ' <<<"${output}")" == *"--teacher_cache exp/teacher_cache"* ]]
+    [[ "$(grep -E 'asr_train .*train_student_seed1 ' <<<"${output}")" != *teacher_cache* ]]
 }
 
 @test "stages are chosen and skipped as ESPnet2's users do it" {

@@ -41,6 +41,7 @@ unlabelled_set=""         # name of a set without transcripts, for students with
 valid_set=""              # name of the validation set
 test_sets=""              # names of the test sets
 teacher_config=conf/train_teacher.yaml  # how the teacher is trained
+cache_teacher=false       # run teachers over the speech once and keep what they say, instead of with every student
 distill_configs=""        # how each student is trained; where kd_terms are given, it learns from the teacher
 seeds="1"                 # every system is trained once per seed
 asr_args=""               # more options for every training, e.g. "--max_epoch 3"
@@ -55,6 +56,7 @@ COMMAND_LINE=("$@")
 . "${KD_ROOT}/utils/log.sh"
 . "${KD_ROOT}/utils/once.sh"
 . "${KD_ROOT}/utils/parts.sh"
+. "${KD_ROOT}/utils/prepare_exp.sh"
 . "${KD_ROOT}/utils/with_bases.sh"
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
 CMD_SH=./cmd.sh
@@ -185,6 +187,16 @@ stage_3_stats() {
     once "${stats_dir}/.done" "${logdir}/.done" -- gather_stats "${jobs}" "${stats_dir}" "${token_type}" "${token_dir}/tokens.txt"
 }
 
+# cache_features CONFIG EXP OPTION...: keeps what the teacher of a student says of its speech.
+cache_features() {
+    local device=cpu
+    ((ngpu == 0)) || device=cuda
+    "${cuda_command[@]}" --gpu "$((ngpu > 0))" --follow '[0-9]+/[0-9]+' "$2/cache.log" \
+        python3 -m espnet2_kd.bin.cache_teacher --config "$1" "${@:3}" --fs "${fs}" --device "${device}" \
+        --num_threads "${num_threads}" --cache_dir "${expdir}/teacher_cache" \
+        --data_dir "${train_dir}" "${valid_dir}" "${unlabelled_list[@]/#/${dumpdir}/raw/}"
+}
+
 # train CONFIG SEED TEACHER: trains one system, or goes on with it; TEACHER is empty or an experiment directory.
 train() {
     local config=$1 seed=$2 teacher=$3 exp part
@@ -206,31 +218,19 @@ train() {
         options+=(--unlabelled_data_path_and_name_and_type "${unlabelled_dir}/wav.scp,speech,${audio_type}"
             --unlabelled_shape_file "${unlabelled_dir}/utt2num_samples")
     fi
+    if "${cache_teacher}" && [[ -n $(value_of teacher "${config}") ]]; then
+        options+=(--teacher_cache "${expdir}/teacher_cache")
+        once "${exp}/.cached" "${inputs[@]}" -- cache_features "${config}" "${exp}" ${teacher:+--teacher_exp "${teacher}"}
+    fi
     asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
         --normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz" \
         --fold_length 80000 --fold_length 150 "${options[@]}"
     ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
-    "${dry_run}" || prepare_exp "${exp}" "${inputs[@]}"
+    "${dry_run}" || prepare_exp "${exp}" "${asr_args}" \
+        "$(printf '%q ' "${TEMPLATE}/kd.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     once "${exp}/.done" "${inputs[@]}" -- \
         "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" \
         --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${train_argv[@]}"
-}
-
-# prepare_exp EXP INPUT...: keeps the command that makes EXP, and refuses to go on in a directory made of other inputs.
-prepare_exp() {
-    local exp=$1
-    shift
-    mkdir -p "${exp}"
-    sha256sum -- "$@" >"${exp}/.inputs"
-    printf '%s  asr_args\n' "${asr_args}" >>"${exp}/.inputs"
-    if [[ -f ${exp}/checkpoint.pth && -f ${exp}/inputs.sha256 ]]; then
-        diff "${exp}/inputs.sha256" "${exp}/.inputs" >&2 ||
-            fail "${exp}: trained from the inputs marked < above, now those marked >: move it away or restore them"
-    fi
-    mv "${exp}/.inputs" "${exp}/inputs.sha256"
-    printf '#!/usr/bin/env bash\n# Goes on with this training.\ncd %q && %q %s --stage %s "$@"\n' "${PWD}" \
-        "${TEMPLATE}/kd.sh" "$(printf '%q ' "${COMMAND_LINE[@]}")" "${number}" >"${exp}/run.sh"
-    chmod +x "${exp}/run.sh"
 }
 
 # train_all CONFIG...: trains every config with every seed. On a CPU they run side by side as far as the cores go, since
@@ -245,7 +245,7 @@ train_all() {
     for config in "$@"; do
         for seed in "${seed_list[@]}"; do
             teacher=""
-            [[ $(value_of teacher "${config}") != espnet ]] || teacher=$(exp_of "${teacher_config}" "${seed}")
+            ! wants_teacher "${config}" || teacher=$(exp_of "${teacher_config}" "${seed}")
             log "${config}, seed ${seed}"
             if ((slots == 1)); then
                 train "${config}" "${seed}" "${teacher}"
