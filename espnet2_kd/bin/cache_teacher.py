@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from espnet2_kd.bin.command import rate
+from espnet2_kd.bin.command import one_line_errors, rate
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -35,17 +35,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: list[str] | None = None) -> int:
-    args = get_parser().parse_args(cmd)
-    from espnet2_kd.asr.load import ExperimentError
-    from espnet2_kd.data.problems import DataError
-    from espnet2_kd.kd.registry import ConfigError
-
-    try:
-        cache(args)
-    except (ConfigError, DataError, ExperimentError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return one_line_errors(cache, get_parser().parse_args(cmd))
 
 
 def cache(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What every data command shares: how it ends, and how it reads true and false."""
+"""What commands share: how they end, and how they read true and false."""
 
 from __future__ import annotations
 
@@ -24,6 +24,23 @@ def end(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)
+
+
+def one_line_errors(work: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+    """Do the work of a command that loads models; what the user can mend is said on stderr without a traceback, status 1."""
+    from espnet2_kd.asr.load import ExperimentError
+    from espnet2_kd.data.audio import AudioFault
+    from espnet2_kd.kd.registry import ConfigError
+
+    try:
+        work(args)
+    except AudioFault as fault:
+        print(f"{fault.what}: {fault.remedy}", file=sys.stderr)
+        return 1
+    except (ConfigError, DataError, ExperimentError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def true_or_false(word: str) -> bool:

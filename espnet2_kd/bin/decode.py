@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from espnet2_kd.asr.freshness import decoding_inputs, is_fresh
+from espnet2_kd.bin.command import one_line_errors
 
 OUTPUTS = ("token", "score", "text")
 
@@ -32,16 +33,7 @@ def main(cmd: list[str] | None = None) -> int:
     if not args.force and is_fresh(outputs, decoding_inputs(args.exp, args.model_file, args.config, args.data_dir)):
         print(f"{args.output_dir / 'text'} is newer than the model and the data: nothing to do")
         return 0
-    from espnet2_kd.asr.load import ExperimentError
-    from espnet2_kd.data.problems import DataError
-    from espnet2_kd.kd.registry import ConfigError
-
-    try:
-        decode(args)
-    except (ConfigError, DataError, ExperimentError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return one_line_errors(decode, args)
 
 
 def decode(args: argparse.Namespace) -> None:

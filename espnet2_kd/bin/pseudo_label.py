@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from espnet2_kd.bin.command import one_line_errors
+
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -31,17 +33,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: list[str] | None = None) -> int:
-    args = get_parser().parse_args(cmd)
-    from espnet2_kd.asr.load import ExperimentError
-    from espnet2_kd.data.problems import DataError
-    from espnet2_kd.kd.registry import ConfigError
-
-    try:
-        pseudo_label(args)
-    except (ConfigError, DataError, ExperimentError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return one_line_errors(pseudo_label, get_parser().parse_args(cmd))
 
 
 def pseudo_label(args: argparse.Namespace) -> None:

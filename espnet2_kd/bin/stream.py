@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet2_kd.asr.freshness import decoding_inputs, is_fresh
+from espnet2_kd.bin.command import one_line_errors
 
 if TYPE_CHECKING:
     from espnet2_kd.asr.latency import Step
@@ -62,20 +63,7 @@ def main(cmd: list[str] | None = None) -> int:
     if args.data_dir is not None and not args.force and is_measured(args):
         print(f"{args.output_dir / 'stream.json'} is newer than the model and the data: nothing to do")
         return 0
-    from espnet2_kd.asr.load import ExperimentError
-    from espnet2_kd.data.audio import AudioFault
-    from espnet2_kd.data.problems import DataError
-    from espnet2_kd.kd.registry import ConfigError
-
-    try:
-        run(args)
-    except AudioFault as fault:
-        print(f"{fault.what}: {fault.remedy}", file=sys.stderr)
-        return 1
-    except (ConfigError, DataError, ExperimentError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return one_line_errors(run, args)
 
 
 def run(args: argparse.Namespace) -> None:

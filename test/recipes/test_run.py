@@ -274,7 +274,9 @@ def test_librispeech_with_unlabelled_speech(start):
     check_weights(path, roles)
     assert len(table(exp / TAG / "test_other/text")) == 12
     tables = markdown_tables((path / "RESULTS.md").read_text(encoding="utf-8"))
-    (row,) = [row for rows in tables for row in rows if "WER %" in row and row["role"] == "distilled student (synthetic)"]
+    (row,) = [
+        row for rows in tables for row in rows if "WER %" in row and row["role"] == "distilled student (synthetic)"
+    ]
     assert row["system"].removesuffix(" †") == "train_aux_all_unlab" and float(row["WER %"]) > 0
     assert all((exp_of(path, name) / f"asr_{name}_seed1.zip").is_file() for name in roles)
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 
 from espnet2_kd.bin import cache_teacher
 from espnet2_kd.kd.registry import ConfigError
@@ -42,20 +41,9 @@ def teacher(tiny_experiment, tmp_path):
 
 
 @pytest.fixture()
-def config(teacher, tmp_path):
-    def write(**options):
-        conf = yaml.safe_load((teacher / "config.yaml").read_text())
-        conf["normalize_conf"] = {"stats_file": str(teacher.parents[1] / "exp/asr_stats/train/feats_stats.npz")}
-        conf["encoder_conf"] |= {"chunk_ms": 80, "left_ms": 160, "conv_norm": "layer_norm"}
-        conf["encoder_conf"] |= {"dropout_rate": 0.0, "positional_dropout_rate": 0.0}
-        conf["decoder_conf"] |= {"dropout": 0.0, "dropout_embed": 0.0}
-        conf |= {"teacher": "espnet", "teacher_conf": {"exp": str(teacher)}, "kd_terms": TERMS, **options}
-        keep = {action.dest for action in KDASRTask.get_parser()._actions}
-        path = tmp_path / "student.yaml"
-        path.write_text(yaml.safe_dump({key: value for key, value in conf.items() if key in keep and key != "config"}))
-        return path
-
-    return write
+def config(teacher, write_student, tmp_path):
+    """Function: options of the student's config -> its path."""
+    return lambda **options: write_student(tmp_path / "student.yaml", teacher, **{"kd_terms": TERMS, **options})
 
 
 def write_data_dir(path, utts):

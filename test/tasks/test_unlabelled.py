@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.tasks.asr import KDASRTask
@@ -21,22 +20,14 @@ TERMS = [
 
 
 @pytest.fixture(scope="module")
-def config(tiny_experiment, tmp_path_factory):
-    """Function that writes a student's config, taught by a tiny experiment: options -> path."""
+def config(tiny_experiment, write_student, tmp_path_factory):
+    """Function: options of a student's config -> its path."""
     teacher = tiny_experiment("asr_unlabelled_teacher", encoder_conf={}, seed=2)
     folder = tmp_path_factory.mktemp("unlabelled")
 
     def write(**options):
-        conf = yaml.safe_load((teacher / "config.yaml").read_text())
-        conf["normalize_conf"] = {"stats_file": str(teacher.parents[1] / "exp/asr_stats/train/feats_stats.npz")}
-        conf["encoder_conf"] |= {"chunk_ms": 80, "left_ms": 160, "conv_norm": "layer_norm"}
-        conf["encoder_conf"] |= {"dropout_rate": 0.0, "positional_dropout_rate": 0.0}
-        conf["decoder_conf"] |= {"dropout": 0.0, "dropout_embed": 0.0}
-        conf |= {"teacher": "espnet", "teacher_conf": {"exp": str(teacher)}, "kd_terms": TERMS, **options}
-        keep = {action.dest for action in KDASRTask.get_parser()._actions}
-        path = folder / f"conf{len(list(folder.iterdir()))}.yaml"
-        path.write_text(yaml.safe_dump({key: value for key, value in conf.items() if key in keep and key != "config"}))
-        return path
+        number = len(list(folder.iterdir()))
+        return write_student(folder / f"{number}.yaml", teacher, **{"kd_terms": TERMS, **options})
 
     return write
 
