@@ -11,7 +11,7 @@ def write_student():
 
     known = {action.dest for action in KDASRTask.get_parser()._actions} - {"config"}
 
-    def write(path, teacher, **options):
+    def write(path, teacher, /, **options):  # an option may be called teacher too
         conf = yaml.safe_load((teacher / "config.yaml").read_text())
         conf["normalize_conf"] = {"stats_file": str(teacher.parents[1] / "exp/asr_stats/train/feats_stats.npz")}
         conf["encoder_conf"] |= {"chunk_ms": 80, "left_ms": 160, "conv_norm": "layer_norm"}
