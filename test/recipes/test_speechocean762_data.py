@@ -188,6 +188,28 @@ def test_missing_pack_is_named(recipe, openslr, monkeypatch, local_module):
         prepare.collect(openslr, 2, arctic=True, libri=False)
 
 
+def test_speech_without_transcripts(recipe, tmp_path):
+    """A pack without a text column, and training speakers whose transcripts are hidden: in one set or the other."""
+    write_pack(tmp_path / "libri_unlabelled251", [c for c in COLUMNS if c != "text"], {"train": 5}, "1034")
+    write_pack(tmp_path / "so762", COLUMNS, {"train": 6, "dev": 3, "test": 4}, "so762_000")
+    lists = tmp_path / "so762/train.tsv"
+    head, *lines = lists.read_text().splitlines()
+    lines = [line.replace("\tso762_0000\t", f"\tspeaker{number % 4}\t") for number, line in enumerate(lines)]
+    lists.write_text("\n".join([head, *lines]) + "\n")
+    so762 = recipe("speechocean762")
+    done = so762.data("--corpus", tmp_path / "so762", "--libri_unlabelled", "true", "--hidden", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert not (so762.path / "data/unlabelled/text").exists()
+    speakers = {name: set(so762.table(f"{name}/utt2spk").values()) for name in ("train", "unlabelled")}
+    assert not speakers["train"] & speakers["unlabelled"]
+    ours = {speaker for speaker in speakers["unlabelled"] if speaker.startswith("speaker")}
+    assert len(speakers["train"]) == len(ours) == 2 and speakers["train"] | ours == {f"speaker{n}" for n in range(4)}
+    heard = so762.table("unlabelled/wav.scp")
+    assert sum(utt.startswith("1034") for utt in heard) == 5
+    assert len(so762.table("train/text")) + len(heard) == 6 + 5
+    assert so762.data("--corpus", tmp_path / "so762", "--hidden", "1").returncode == 2
+
+
 @needs_pack
 def test_real_pack(recipe):
     so762 = recipe("speechocean762")

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from synthetic import make_corpus
@@ -76,8 +77,7 @@ def valid_speakers(ages: dict[str, str], count: int) -> set[str]:
     """Return the training speakers held out for validation: half of them children, drawn by the hash of their id."""
     chosen: set[str] = set()
     for adult in (False, True):
-        speakers = [speaker for speaker, age in ages.items() if (int(age) >= ADULT_AGE) == adult]
-        speakers.sort(key=lambda speaker: hashlib.sha256(f"valid:{speaker}".encode()).digest())
+        speakers = by_hash((speaker for speaker, age in ages.items() if (int(age) >= ADULT_AGE) == adult), "valid")
         chosen.update(speakers[: count // 2])
     return chosen
 
@@ -124,8 +124,28 @@ def find_pack(name: str, corpus: Path) -> Path:
     raise one_problem(name, "pack not found", f"put its folder beside {corpus}, or below the folder named by KD_DATA")
 
 
-def collect(corpus: Path, num_valid_speakers: int, arctic: bool, libri: bool) -> dict[str, list[TsvRow]]:
-    """Return the rows of every set: train, valid, test and, when asked for, test_arctic and test_libri."""
+def by_hash(speakers: Iterable[str], purpose: str) -> list[str]:
+    """Return the speakers in an order that depends on their ids alone."""
+    return sorted(speakers, key=lambda speaker: hashlib.sha256(f"{purpose}:{speaker}".encode()).digest())
+
+
+def hide_transcripts(sets: dict[str, list[TsvRow]], share: float) -> None:
+    """Move this share of the training speakers, drawn by the hash of their id, to the set without transcripts."""
+    speakers = by_hash({row.cells["speaker"] for row in sets["train"]}, "hidden")
+    hidden = set(speakers[: round(share * len(speakers))])
+    sets.setdefault("unlabelled", []).extend(row for row in sets["train"] if row.cells["speaker"] in hidden)
+    sets["train"] = [row for row in sets["train"] if row.cells["speaker"] not in hidden]
+
+
+def collect(
+    corpus: Path,
+    num_valid_speakers: int,
+    arctic: bool = False,
+    libri: bool = False,
+    libri_unlabelled: bool = False,
+    hidden: float = 0.0,
+) -> dict[str, list[TsvRow]]:
+    """Return the rows of every set: train, valid, test and, when asked for, test_arctic, test_libri and unlabelled."""
     if is_openslr(corpus):
         sets = split_openslr(corpus, num_valid_speakers)
     else:
@@ -136,6 +156,11 @@ def collect(corpus: Path, num_valid_speakers: int, arctic: bool, libri: bool) ->
         sets["test_arctic"] = read_tsv(pack / "test.tsv", COLUMNS)
     if libri:
         sets["test_libri"] = read_tsv(find_pack("libri_testother100", corpus) / "test.tsv", COLUMNS)
+    if libri_unlabelled:
+        columns = [column for column in COLUMNS if column != "text"]
+        sets["unlabelled"] = read_tsv(find_pack("libri_unlabelled251", corpus) / "train.tsv", columns)
+    if hidden:
+        hide_transcripts(sets, hidden)
     return sets
 
 
@@ -146,6 +171,11 @@ def write_data_dirs(sets: dict[str, list[TsvRow]], data: Path) -> list[DataDir]:
     for name, rows in sets.items():
         for row in rows:
             cells = row.cells
+            if name == "unlabelled":
+                cells = {**{key: value for key, value in cells.items() if key != "text"}, "split": name}
+                utterance = to_utterance(TsvRow(row.file, row.line, cells), ImportOptions(), problems)
+                utterances += [utterance] if utterance else []
+                continue
             try:
                 text = normalise(cells["text"])
             except ValueError as error:
@@ -172,6 +202,15 @@ def main() -> None:
     parser.add_argument(
         "--libri", choices=("true", "false"), default="false", help="add libri_testother100 as a test set"
     )
+    parser.add_argument(
+        "--libri_unlabelled",
+        choices=("true", "false"),
+        default="false",
+        help="write data/unlabelled from libri_unlabelled251",
+    )
+    parser.add_argument(
+        "--hidden", type=float, default=0.0, help="share of training speakers (0 to 1) that go to data/unlabelled"
+    )
     held_out = f"training speakers held out (OpenSLR layout only; default: {NUM_VALID_SPEAKERS})"
     parser.add_argument("--num_valid_speakers", type=int, help=held_out)
     parser.add_argument(
@@ -186,13 +225,16 @@ def main() -> None:
         args.num_valid_speakers = TINY_NUM_VALID_SPEAKERS if args.synthetic == "true" else NUM_VALID_SPEAKERS
     if args.num_valid_speakers < 2 or args.num_valid_speakers % 2:
         parser.error("--num_valid_speakers must be even and at least 2: half of them are children")
+    if not 0.0 <= args.hidden < 1.0:
+        parser.error("--hidden must be a share of the training speakers, 0 or more and less than 1")
     try:
         if args.synthetic == "true":
             corpus = make_corpus(args.downloads / "synthetic")
         else:
             corpus = find_corpus(args.corpus, args.downloads)
         print(f"speechocean762: {corpus}")
-        sets = collect(corpus, args.num_valid_speakers, args.arctic == "true", args.libri == "true")
+        asked = (args.arctic == "true", args.libri == "true", args.libri_unlabelled == "true", args.hidden)
+        sets = collect(corpus, args.num_valid_speakers, *asked)
         for written in write_data_dirs(sets, args.data):
             speakers = set(written.tables["utt2spk"].values())
             hours = sum(durations(written).values()) / 3600
