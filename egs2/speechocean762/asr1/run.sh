@@ -8,7 +8,8 @@ exec ../../TEMPLATE/kd1/kd.sh \
     --train_set train \
     --valid_set valid \
     --test_sets "test" \
-    --token_type char \
+    --token_type bpe \
+    --nbpe 100 \
     --speed_perturb_factors "0.9 1.0 1.1" \
     --seeds "1" \
     --teacher_config conf/train_teacher.yaml \
