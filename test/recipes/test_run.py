@@ -242,7 +242,8 @@ def test_speechocean762(start, tmp_path, monkeypatch):
     """Characters, sentences, output distributions as the teacher's lesson."""
     roles = {"train_teacher": "teacher", "train_kd_token": "distilled student"}
     options = (
-        *(*TINY, "--token_type", "char", "--speed_perturb_factors", "", "--distill_configs", "conf/train_kd_token.yaml"),
+        *(*TINY, "--token_type", "char", "--speed_perturb_factors", ""),
+        *("--distill_configs", "conf/train_kd_token.yaml"),
         *("--asr_args", f"--max_epoch 1 --num_iters_per_epoch 10 {DAWDLE}"),
     )
     run, path = start("speechocean762", *options)
