@@ -131,7 +131,7 @@ def torch_abilities() -> list[Finding]:
     triton = importlib.util.find_spec("triton") is not None and bool(gpus)
     return [
         Finding("GPU", ", ".join(gpus) or None, (), use="training; the CPU does where there is none"),
-        Finding("bfloat16 CPU", " ".join(bfloat16) or None, (), use="autocast: bfloat16 on the CPU is faster with it"),
+        Finding("bfloat16 CPU", " ".join(bfloat16) or None, (), use="autocast: bfloat16 on the CPU, for wide models"),
         Finding("rnnt_loss", rnnt_loss(torch), TRAIN, SETUP),
         Finding("triton", "yes" if triton else None, (), use="fast kernels on GPUs"),
     ]

@@ -86,11 +86,8 @@ def propose_taps(matrix: Tensor, num_taps: int) -> list[tuple[int, int]]:
 
 def layers_of(paths: Sequence[str]) -> list[str]:
     """Of the paths of a model's submodules, those of its encoder's layers, `encoder.encoders.<n>` or `<...>layers.<n>`, in order."""
-    found = [path for path in paths if path.rpartition(".")[2].isdigit()]
-    groups: dict[str, list[str]] = {}
-    for path in found:
-        groups.setdefault(path.rpartition(".")[0], []).append(path)
-    for group in ("encoder.encoders", "encoder.layers", "layers"):
-        if group in groups:
-            return groups[group]
+    for parent in ("encoder.encoders", "encoder.layers", "layers"):
+        layers = [path for path in paths if path.rpartition(".")[0] == parent and path.rpartition(".")[2].isdigit()]
+        if layers:
+            return layers
     return []

@@ -34,7 +34,7 @@ class FeatureCache:
 
     Args:
         root: where the folder is, or will be; its name is the hash of `made_by`.
-        made_by: all that decides the features: the teacher's files, the taps, the precision.
+        made_by: all that decides the features but their precision on disk: see the function of this name.
     """
 
     def __init__(self, root: str | Path, made_by: Mapping[str, Any]) -> None:
