@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -186,14 +187,19 @@ def end_all(running: list[Job], num_threads: int) -> None:
 
 
 def run_all(
-    jobs: list[Job], num_threads: int, max_jobs_run: int, pattern: str | None = None, rotate: bool = False
+    jobs: list[Job],
+    num_threads: int,
+    max_jobs_run: int,
+    pattern: str | None = None,
+    rotate: bool = False,
+    caught: Collection[int] = (),
 ) -> list[Job]:
-    """Run the jobs, at most `max_jobs_run` at a time, and return those that failed."""
+    """Run the jobs, at most `max_jobs_run` at a time, and return those that failed; end all once a signal is caught."""
     progress = Progress(len(jobs), pattern)
     waiting, running, failed = list(reversed(jobs)), [], []
     try:
-        while waiting or running:
-            while waiting and len(running) < max_jobs_run:
+        while (waiting or running) and not caught:
+            while waiting and len(running) < max_jobs_run and not caught:
                 job = waiting.pop()
                 start(job, num_threads, rotate)
                 if job.process is None:
@@ -213,7 +219,7 @@ def run_all(
                     failed.append(job)
             time.sleep(POLL_SECONDS)
     finally:
-        # Reached with jobs still running only when a signal ended the loop.
+        # Reached with jobs still running only when a signal or an error (a full disk) ended the loop.
         end_all(running, num_threads)
         progress.close()
     return failed
@@ -272,14 +278,15 @@ def parse(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[Job]]
 def main(argv: list[str] | None = None) -> int:
     args, jobs = parse(argv)
 
-    def interrupt(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
+    # Only noted here: an exception could fall between a job's start and its entry among those to be ended.
+    caught: list[int] = []
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, interrupt)
+        signal.signal(sign, lambda number, frame: caught.append(number))
     cores = len(os.sched_getaffinity(0))
     max_jobs_run = args.max_jobs_run or max(1, cores // args.num_threads)
-    failed = run_all(jobs, args.num_threads, max_jobs_run, args.follow, args.rotate)
+    failed = run_all(jobs, args.num_threads, max_jobs_run, args.follow, args.rotate, caught)
+    if caught:
+        return 128 + caught[0]
     if not failed:
         return 0
     # The next line is the one that users' scripts look for, so it keeps the name of Kaldi's driver.

@@ -194,10 +194,30 @@ def test_an_interrupted_driver_leaves_no_job_behind(tmp_path, sign):
     assert len(children) == 2
     process.send_signal(sign)
     assert process.wait(15) == 128 + sign
-    time.sleep(0.1)
-    assert not [pid for pid in children if is_alive(pid)]
+    assert all_end(children)
     assert "signal 15" in (tmp_path / "x.1.log").read_text().splitlines()[-1]
     assert not (tmp_path / "x.3.log").exists()
+
+
+def test_a_signal_while_a_job_starts_ends_that_job_too(tmp_path):
+    """The signal comes when the process exists and the driver has not yet noted it."""
+    program = f"""
+import os, signal, subprocess, sys
+sys.path.insert(0, {str(RUN.parent)!r})
+import run
+popen = subprocess.Popen
+def interrupted(*args, **options):
+    process = popen(*args, **options)
+    while not (os.path.exists("pid") and os.path.getsize("pid")):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    return process
+subprocess.Popen = interrupted
+sys.exit(run.main(["x.log", "bash", "-c", "sleep 60 & echo $! >pid; wait"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=20)
+    assert ended.returncode == 128 + signal.SIGINT, ended.stderr
+    assert all_end([int((tmp_path / "pid").read_text())])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot do this")
@@ -214,16 +234,22 @@ def test_a_killed_driver_takes_its_jobs_along(tmp_path):
     assert is_alive(job)
     driver.kill()
     driver.wait()
-    while time.monotonic() < deadline and is_alive(job):
+    assert all_end([job])
+
+
+def all_end(pids: list[int], seconds: float = 5) -> bool:
+    """Whether all have ended, or do so shortly: a killed process goes when the system finds the time."""
+    deadline = time.monotonic() + seconds
+    while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not is_alive(job)
+    return not any(is_alive(pid) for pid in pids)
 
 
 def is_alive(pid: int) -> bool:
     """Whether the process runs; one that has ended and waits for its parent does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
 
