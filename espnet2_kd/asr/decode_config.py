@@ -1,5 +1,6 @@
 """Decoding settings."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,13 +19,16 @@ class DecodeConfig:
         search: ``greedy`` or ``beam``.
         beam_size: hypotheses kept by beam search.
         max_symbols: labels per encoder frame at most.
-        chunk_ms: chunk of a streaming encoder; None keeps the one it was trained with.
+        chunk_ms, left_ms, right_ms: chunk of a streaming encoder and what it sees before and after it; None keeps what it
+            was trained with. ``left_ms`` may be infinite: all of the past, ``.inf`` in YAML.
     """
 
     search: str = "greedy"
     beam_size: int = 4
     max_symbols: int = 3
     chunk_ms: float | None = None
+    left_ms: float | None = None
+    right_ms: float | None = None
 
     @classmethod
     def read(cls, path: str | Path | None) -> "DecodeConfig":
@@ -45,6 +49,12 @@ class DecodeConfig:
         config._check(path)
         return config
 
+    @property
+    def context(self) -> dict[str, float]:
+        """The sizes of the context that are given."""
+        sizes = {"chunk_ms": self.chunk_ms, "left_ms": self.left_ms, "right_ms": self.right_ms}
+        return {name: value for name, value in sizes.items() if value is not None}
+
     def _check(self, path: str | Path) -> None:
         if self.search not in ("greedy", "beam"):
             raise ConfigError(f"{path}: search: {self.search!r}: choose greedy or beam")
@@ -52,17 +62,20 @@ class DecodeConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{path}: {name}: {value!r}: give a whole number of at least 1")
-        if self.chunk_ms is not None and not (isinstance(self.chunk_ms, (int, float)) and self.chunk_ms > 0):
-            raise ConfigError(f"{path}: chunk_ms: {self.chunk_ms!r}: give milliseconds, or leave it out")
+        for name, value in self.context.items():
+            if not isinstance(value, (int, float)) or not value >= 0 or (math.isinf(value) and name != "left_ms"):
+                raise ConfigError(f"{path}: {name}: {value!r}: give milliseconds, or leave it out")
 
     def apply(self, model: torch.nn.Module) -> GreedySearch | BeamSearch:
-        """Set the chunk size of the model's encoder and return the search; raises ``ConfigError``."""
+        """Set the context of the model's encoder and return the search; raises ``ConfigError``."""
         try:
-            if self.chunk_ms is not None:
-                set_chunk_ms = getattr(model.encoder, "set_chunk_ms", None)
-                if set_chunk_ms is None:
-                    raise ConfigError(f"chunk_ms: {type(model.encoder).__name__} has no chunks: leave it out")
-                set_chunk_ms(float(self.chunk_ms))
+            if self.context:
+                set_context_ms = getattr(model.encoder, "set_context_ms", None)
+                if set_context_ms is None:
+                    raise ConfigError(
+                        f"{', '.join(self.context)}: {type(model.encoder).__name__} has no chunks: leave it out"
+                    )
+                set_context_ms(**self.context)
             return build_search(model, self.search, self.beam_size, self.max_symbols)
         except ValueError as error:
             raise ConfigError(str(error)) from error

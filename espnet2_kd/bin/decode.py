@@ -17,7 +17,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--exp", required=True, type=Path, help="experiment directory")
     parser.add_argument("--model_file", default="valid.loss_transducer.ave.pth", help="checkpoint in it, or a path")
-    parser.add_argument("--config", type=Path, help="YAML: search, beam_size, max_symbols, chunk_ms")
+    parser.add_argument("--config", type=Path, help="YAML: search, beam_size, max_symbols, chunk_ms, left_ms, right_ms")
     parser.add_argument("--data_dir", required=True, type=Path, help="data directory with wav.scp and utt2spk")
     parser.add_argument("--output_dir", required=True, type=Path)
     parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch")
@@ -28,16 +28,16 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: list[str] | None = None) -> int:
-    args = get_parser().parse_args(cmd)
-    outputs = [args.output_dir / name for name in OUTPUTS]
-    if not args.force and is_fresh(outputs, decoding_inputs(args.exp, args.model_file, args.config, args.data_dir)):
-        print(f"{args.output_dir / 'text'} is newer than the model and the data: nothing to do")
-        return 0
-    return one_line_errors(decode, args)
+    return one_line_errors(decode, get_parser().parse_args(cmd))
 
 
 def decode(args: argparse.Namespace) -> None:
     """Decode and write; raises ``ConfigError``, ``DataError`` or ``ExperimentError`` and then writes nothing."""
+    outputs = [args.output_dir / name for name in OUTPUTS]
+    if not args.force and is_fresh(outputs, decoding_inputs(args.exp, args.model_file, args.config, args.data_dir)):
+        print(f"{args.output_dir / 'text'} is newer than the model and the data: nothing to do")
+        return
+
     import torch
 
     from espnet2_kd.asr.decode_config import DecodeConfig

@@ -38,7 +38,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("audio", nargs="*", help="wav, flac, ... files, or - for standard input")
     parser.add_argument("--exp", required=True, type=Path, help="experiment directory")
     parser.add_argument("--model_file", default="valid.loss_transducer.ave.pth", help="checkpoint in it, or a path")
-    parser.add_argument("--config", type=Path, help="YAML: search, beam_size, max_symbols, chunk_ms")
+    parser.add_argument("--config", type=Path, help="YAML: search, beam_size, max_symbols, chunk_ms, left_ms, right_ms")
     parser.add_argument("--data_dir", type=Path, help="data directory, instead of files")
     parser.add_argument("--output_dir", type=Path, help="for stream.json and stream.jsonl; needed with --data_dir")
     parser.add_argument("--align_exp", type=Path, help="experiment whose CTC (else transducer) gives word times")
@@ -60,14 +60,15 @@ def main(cmd: list[str] | None = None) -> int:
         parser.error("--data_dir needs --output_dir")
     if args.piece_ms <= 0:
         parser.error("--piece_ms must be positive")
-    if args.data_dir is not None and not args.force and is_measured(args):
-        print(f"{args.output_dir / 'stream.json'} is newer than the model and the data: nothing to do")
-        return 0
     return one_line_errors(run, args)
 
 
 def run(args: argparse.Namespace) -> None:
     """Decode what the options name; raises what ``main`` reports."""
+    if args.data_dir is not None and not args.force and is_measured(args):
+        print(f"{args.output_dir / 'stream.json'} is newer than the model and the data: nothing to do")
+        return
+
     import torch
 
     from espnet2_kd.asr.decode_config import DecodeConfig

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from espnet2_kd.asr.decode_config import DecodeConfig
@@ -13,6 +15,8 @@ def write(tmp_path, text):
 def test_settings_and_defaults(tmp_path):
     assert DecodeConfig.read(None) == DecodeConfig.read(write(tmp_path, "")) == DecodeConfig("greedy", 4, 3, None)
     assert DecodeConfig.read(write(tmp_path, "search: beam\nchunk_ms: 320\n")) == DecodeConfig("beam", 4, 3, 320)
+    context = DecodeConfig.read(write(tmp_path, "left_ms: .inf\nright_ms: 0\n")).context
+    assert context == {"left_ms": math.inf, "right_ms": 0}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,9 @@ def test_settings_and_defaults(tmp_path):
         ("max_symbols: 1.5", "max_symbols: 1.5"),
         ("chunk_ms: -40", "chunk_ms: -40"),
         ("chunk_ms: wide", "chunk_ms: 'wide'"),
+        ("chunk_ms: .inf", "chunk_ms: inf"),
+        ("left_ms: .nan", "left_ms: nan"),
+        ("right_ms: -1", "right_ms: -1"),
         ("search: [", "decode.yaml"),
         ("!!python/object/apply:os.getcwd []", "decode.yaml"),
         ("- greedy", "decode.yaml"),

@@ -150,9 +150,21 @@ class ChunkConformerEncoder(AbsEncoder):
         finally:
             self.context, self.dynamic_contexts = kept
 
-    def set_chunk_ms(self, chunk_ms: float) -> None:
-        """Change the chunk size alone; raises ValueError when it is no whole number of frames."""
-        self.set_context(self._frames("chunk", chunk_ms, None), self.context.left, self.context.right)
+    def set_context_ms(
+        self, chunk_ms: float | None = None, left_ms: float | None = None, right_ms: float | None = None
+    ) -> None:
+        """Change what is given and keep the rest; ``left_ms=math.inf`` is all of the past.
+
+        Raises ValueError for what is no whole number of frames, and as the constructor.
+        """
+        chunk, left, right = self.context.chunk, self.context.left, self.context.right
+        if chunk_ms is not None:
+            chunk = self._frames("chunk", chunk_ms, None)
+        if left_ms is not None:
+            left = None if math.isinf(left_ms) else self._frames("left", left_ms, None)
+        if right_ms is not None:
+            right = self._frames("right", right_ms, None)
+        self.set_context(chunk, left, right)
         self.sizes_in_ms = True
 
     def forward(

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
@@ -193,8 +195,15 @@ def test_milliseconds_are_frames():
     assert module.frame_ms == 40
     assert encoder(chunk_ms=240, left_ms=0, input_layer="conv2d6").context == ChunkContext(4, 0)
     assert encoder(chunk_ms=128, frame_shift_ms=8).context == ChunkContext(4)
-    module.set_chunk_ms(320)
+    module.set_context_ms(320)
     assert module.context == ChunkContext(8, 16, 1)
+    module.set_context_ms(left_ms=80, right_ms=0)
+    assert module.context == ChunkContext(8, 2, 0)
+    module.set_context_ms(left_ms=math.inf)
+    assert module.context == ChunkContext(8, None, 0)
+    with pytest.raises(ValueError, match="right_ms=50 is not a multiple"):
+        module.set_context_ms(right_ms=50)
+    assert module.context == ChunkContext(8, None, 0)
     module.set_context(2, None, 3)
     assert module.context == ChunkContext(2, None, 3)
 
