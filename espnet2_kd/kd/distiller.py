@@ -121,8 +121,8 @@ def _check_frames(where: str, term: Term, s: Seq, out: dict[str, Seq], t: Seq) -
         return
     raise ConfigError(
         f"{where}: student tap {term.student!r} gives {list(s.x.shape)} and teacher tap {term.teacher!r} {list(t.x.shape)} on the "
-        "same audio; both need the same frame rate (front-end hop and subsampling), or a head between: `head: {frame_rate: {up: 2}}` "
-        "where the teacher has twice as many frames"
+        "same audio; both need the same frame rate (front-end hop and subsampling), or a head between: `head: {frame_rate: {up: 2}}`, or "
+        "`up: 2` in a `nonstreaming` head, where the teacher has twice as many frames"
     )
 
 

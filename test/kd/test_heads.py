@@ -103,7 +103,7 @@ def test_projection_defaults_to_the_teachers_width():
     assert head(Seq(torch.randn(2, 3, 6), torch.tensor([3, 2])))["x"].x.shape == (2, 3, 10)
 
 
-@pytest.mark.parametrize("keywords", [{"mask": "holes"}, {"num_heads": 3}, {"shift": 0}, {"sise": 8}])
+@pytest.mark.parametrize("keywords", [{"mask": "holes"}, {"num_heads": 3}, {"shift": 0}, {"sise": 8}, {"up": 1}])
 def test_a_wrong_keyword_is_refused(keywords):
     with pytest.raises(ConfigError):
         HEADS.build({"nonstreaming": keywords}, "test", in_size=6, teacher_size=8)

@@ -160,7 +160,7 @@ def test_another_frame_rate_without_the_right_head_is_refused(saved, hop, head):
         distill(Student(hop), teacher, term("wav2vec2_layer", head=head), batch([16000, 16000]))
 
 
-@pytest.mark.parametrize("kind", ["hubert", "whisper"])
+@pytest.mark.parametrize("kind", ["hubert", "wavlm", "whisper"])
 def test_attention_relations_read_the_encoders_own_projections(saved, kind):
     teacher = HFSpeechTeacher(str(saved(kind)))
     suffixes = dict(teacher.attention)
@@ -172,10 +172,53 @@ def test_attention_relations_read_the_encoders_own_projections(saved, kind):
     loss, stats, _ = model(**batch())
     loss.backward()
     assert stats["loss_kd_l1"] > 0
-    with pytest.raises(ConfigError, match=r"never run in WavLMModel: encoder.layers.1.attention.k_proj"):
-        distill(
-            Student(320), HFSpeechTeacher(str(saved("wavlm"))), [{**terms[0], "teacher": "encoder.layers.1"}], batch()
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_wavlms_projections_are_those_of_its_attention(tmp_path, stable):
+    """It computes attention in one function; what is tapped must be what that function computes inside."""
+    torch.manual_seed(0)
+    config = transformers.WavLMConfig(**SMALL, **KINDS["wavlm"][1], do_stable_layer_norm=stable)
+    transformers.WavLMModel(config).save_pretrained(tmp_path)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
+    teacher = HFSpeechTeacher(str(tmp_path))
+    paths = [f"encoder.layers.1{suffix}" for suffix in teacher.attention.values()]
+    teacher.watch({*paths, "encoder.layers.0"})
+    data = {"speech": batch()["speech"][1:2], "speech_lengths": torch.tensor([16000])}
+    observed = teacher.observe({**data, "speech": data["speech"][:, :16000]}, {})
+    layer = teacher.model.encoder.layers[1].double()
+    entering = observed["encoder.layers.0"].x[0].double()
+    if stable:
+        entering = layer.layer_norm(entering)
+    for path, name in zip(paths, "qkv", strict=True):
+        linear = getattr(layer.attention, f"{name}_proj")
+        expected = entering @ linear.weight.T + linear.bias
+        torch.testing.assert_close(observed[path].x[0].double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_non_streaming_branch_runs_at_the_teachers_rate(saved):
+    teacher = HFSpeechTeacher(str(saved("hubert")))
+    head = {"nonstreaming": {"num_heads": 2, "up": 2, "shift": 3, "mask": "hole"}}
+    losses = {"distance": {"weight": 1.0}, "relation": {"weight": 1.0, "num_heads": 2}}
+    losses["future"] = {"weight": 1.0, "shift": 3}
+    entry = {"name": "l1", "student": "encoder", "teacher": taps_of("hubert")[0], "head": head, "losses": losses}
+    model = distill(Student(), teacher, [entry], batch([16000, 16000])).eval()
+    data = batch()
+    together = {key: value.squeeze() for key, value in model(**data)[1].items() if key.startswith("loss_kd")}
+    assert len(together) == 3
+    alone = []
+    for b, n in enumerate(LENS):
+        one = {"speech": data["speech"][b : b + 1, :n], "speech_lengths": torch.tensor([n])}
+        alone.append(model(**one)[1])
+    for key, value in together.items():
+        torch.testing.assert_close(
+            value, torch.stack([stats[key].squeeze() for stats in alone]).mean(), rtol=1e-4, atol=1e-4
         )
+    (sum(model.train()(**data)[0])).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    x, lens = model.encode(data["speech"], data["speech_lengths"])
+    out = model.kd.heads["l1"](Seq(x, lens))
+    assert all(seq.x.shape[1] == 2 * x.shape[1] and seq.lens.tolist() == (2 * lens).tolist() for seq in out.values())
 
 
 def test_whisper_hears_half_a_minute(saved):

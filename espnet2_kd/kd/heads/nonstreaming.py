@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet2_kd.kd.heads import HEADS
+from espnet2_kd.kd.heads.frame_rate import FrameRate
+from espnet2_kd.kd.heads.projection import Projection
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 
@@ -56,6 +58,7 @@ class NonStreaming(nn.Module):
         mask: `none`, `hole` or `lookahead`, see `future_mask`. Used with the `future` loss.
         shift: K of that loss, in frames.
         lstm: leave out the LSTM when no `future` loss reads it (an unused parameter breaks DDP).
+        up, down: teacher frames per student frame, or the reverse, as of `frame_rate`; the branch runs at the teacher's rate.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class NonStreaming(nn.Module):
         shift: int = 4,
         lstm: bool = True,
         dropout: float = 0.1,
+        up: int | None = None,
+        down: int | None = None,
     ) -> None:
         super().__init__()
         size = size or teacher_size
@@ -79,7 +84,7 @@ class NonStreaming(nn.Module):
         if shift < 1:
             raise ConfigError(f"nonstreaming: shift {shift} must be at least 1 frame")
         self.num_heads, self.mask, self.shift, self.dropout = num_heads, mask, shift, dropout
-        self.project = nn.Linear(in_size, size)
+        self.project = FrameRate(in_size, size, up, down) if up or down else Projection(in_size, size)
         self.norm_attn = nn.LayerNorm(size)
         self.linear_q, self.linear_k, self.linear_v, self.linear_out = (nn.Linear(size, size) for _ in range(4))
         self.norm_ff = nn.LayerNorm(size)
@@ -88,8 +93,9 @@ class NonStreaming(nn.Module):
         self.lstm = nn.LSTM(size, size, batch_first=True) if lstm else None
 
     def forward(self, seq: Seq) -> dict[str, Seq]:
-        """`(B, T, D_s)` -> `{x, q, k, v[, future]}`, each `(B, T, size)`."""
-        x = self.project(seq.x)
+        """`(B, T, D_s)` -> `{x, q, k, v[, future]}`, each `(B, T', size)`; T' = T unless `up` or `down` are given."""
+        seq = self.project(seq)["x"]
+        x = seq.x
         num_frames = x.shape[1]
         x = x + sinusoids(num_frames, x.shape[-1], x.device).to(x.dtype)
         h = self.norm_attn(x)

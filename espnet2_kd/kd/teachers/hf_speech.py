@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ class HFSpeechTeacher(Teacher):
     """A speech encoder, by its directory or its name on the hub; hears 16 kHz audio and needs no labels.
 
     Taps are paths inside the encoder: `encoder.layers.5` of wav2vec 2.0, HuBERT or WavLM, `layers.5` of Whisper. All give a
-    frame per 20 ms; a student with fewer needs `head: {frame_rate: {up: 2}}`, which also maps the width.
+    frame per 20 ms; a student with fewer needs `head: {frame_rate: {up: 2}}`, which also maps the width, or the same `up` in a
+    `nonstreaming` head.
 
     What an utterance gives does not depend on the others in its batch: models that normalise over the whole recording
-    (`feat_extract_norm: group`, such as wav2vec2-base) hear one utterance at a time. Relation losses cannot read WavLM, which
-    does not run its attention projections as modules.
+    (`feat_extract_norm: group`, such as wav2vec2-base) hear one utterance at a time.
 
     Args:
         model: directory with `config.json`, or a name on the hub such as `microsoft/wavlm-base-plus`.
@@ -55,6 +56,16 @@ class HFSpeechTeacher(Teacher):
         projection = ".self_attn" if self.is_whisper else ".attention"
         self.attention = {key: f"{projection}.{key}_proj" for key in "qkv"}
         self.paths: set[str] = set()
+        if whole.config.model_type == "wavlm":
+            for name, module in self.model.named_modules():
+                if name.endswith(projection):
+                    module.register_forward_pre_hook(partial(self._project, name))
+
+    def _project(self, name: str, attention: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Run the projections that are watched: WavLM hands their weights to one function and never calls them."""
+        for key in "qkv":
+            if f"{name}.{key}_proj" in self.paths:
+                getattr(attention, f"{key}_proj")(inputs[0])
 
     @staticmethod
     def files(model: str) -> list[Path]:
@@ -91,7 +102,6 @@ class HFSpeechTeacher(Teacher):
             self.model(*inputs, **keywords)
         missing = sorted(self.paths - recorded.keys())
         if missing:
-            # WavLM hands the weights of its projections to one function and never calls them.
             raise ConfigError(f"teacher taps that never run in {type(self.model).__name__}: {', '.join(missing)}")
         return {path: as_seq(value).x for path, value in recorded.items()}
 
