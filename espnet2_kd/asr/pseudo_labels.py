@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
+from espnet2_kd.data.journal import Journal
 from espnet2_kd.data.problems import one_problem
 
 
@@ -33,9 +32,7 @@ class Label:
 
 
 class LabelFile:
-    """JSON lines: how the labels are made, then one per utterance. A killed run loses at most the line it was writing.
-
-    Use as a context manager.
+    """How the labels are made, then a line for each.
 
     Args:
         path: the file; goes on with it where it exists.
@@ -46,54 +43,24 @@ class LabelFile:
     """
 
     def __init__(self, path: Path, made_by: Mapping[str, str]) -> None:
-        self.path = path
-        self.made_by = dict(made_by)
+        self.journal = Journal(path)
         self.labels: dict[str, Label] = {}
-        self._stream: TextIO | None = None
-
-    def __enter__(self) -> LabelFile:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        complete = self._read() if self.path.exists() else 0
-        if complete:
-            with self.path.open("r+b") as stream:
-                stream.truncate(complete)
-            self._stream = self.path.open("a", encoding="utf-8")
-        else:
-            self._stream = self.path.open("w", encoding="utf-8")
-            self._write({"made_by": self.made_by})
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stream.close()
+        made_by = dict(made_by)
+        head, *entries = self.journal.read() or [None]
+        if head is None:
+            self.journal.append({"made_by": made_by})
+            return
+        try:
+            kept = head["made_by"]
+            self.labels = {entry.pop("utt"): Label(**entry) for entry in entries}
+        except (KeyError, TypeError, AttributeError):
+            raise one_problem(path, "holds no labels, or damaged ones", "move the file away") from None
+        if kept != made_by:
+            changed = sorted(key for key in {*kept, *made_by} if kept.get(key) != made_by.get(key))
+            what = f"holds labels that were made with another {', '.join(changed)}"
+            raise one_problem(path, what, "choose another --output_dir, or move the file away to label all again")
 
     def add(self, labels: Mapping[str, Label]) -> None:
         """Keep more labels, on disk before this returns."""
-        for utt, label in labels.items():
-            self._write({"utt": utt, **vars(label)})
+        self.journal.append(*({"utt": utt, **vars(label)} for utt, label in labels.items()))
         self.labels.update(labels)
-
-    def _write(self, content: dict) -> None:
-        self._stream.write(json.dumps(content, ensure_ascii=False) + "\n")
-        self._stream.flush()
-
-    def _read(self) -> int:
-        """Reads the labels there are; returns the bytes of the lines that are whole."""
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[:whole].splitlines(), 1):
-            try:
-                entry = json.loads(line)
-                if number == 1:
-                    made_by = entry["made_by"]
-                else:
-                    utt = entry.pop("utt")
-                    self.labels[utt] = Label(**entry)
-            except (ValueError, KeyError, TypeError):
-                raise one_problem(self.path, "is damaged", "move the file away", number) from None
-            if number == 1 and made_by != self.made_by:
-                changed = sorted(key for key in {*made_by, *self.made_by} if made_by.get(key) != self.made_by.get(key))
-                what = f"holds labels that were made with another {', '.join(changed)}"
-                raise one_problem(
-                    self.path, what, "choose another --output_dir, or move the file away to label all again"
-                )
-        return whole

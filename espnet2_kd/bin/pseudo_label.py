@@ -15,7 +15,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--exp", required=True, type=Path, help="experiment directory of the model, usually the teacher"
     )
     parser.add_argument("--model_file", default="valid.loss_transducer.ave.pth", help="checkpoint in it, or a path")
-    parser.add_argument("--config", type=Path, help="YAML: search, beam_size, max_symbols, chunk_ms")
+    parser.add_argument("--config", type=Path, help="YAML: search, beam_size, max_symbols, chunk_ms, left_ms, right_ms")
     parser.add_argument(
         "--data_dir", required=True, type=Path, help="data directory; its text, if any, is not looked at"
     )
@@ -58,10 +58,8 @@ def pseudo_label(args: argparse.Namespace) -> None:
     made_by = {"model": file_sha256(checkpoint), "config.yaml": file_sha256(config)}
     made_by["search"] = str(DecodeConfig.read(args.config))
     utterances = Utterances(args.data_dir, recognizer.rate)
-    with (
-        LabelFile(args.output_dir / "labels.jsonl", made_by) as file,
-        Progress(f"label {args.data_dir}", len(utterances.ids)) as progress,
-    ):
+    file = LabelFile(args.output_dir / "labels.jsonl", made_by)
+    with Progress(f"label {args.data_dir}", len(utterances.ids)) as progress:
         for batch in utterances.batches(args.batch_seconds):
             speech = {
                 utt: samples

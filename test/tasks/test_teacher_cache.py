@@ -122,8 +122,12 @@ def test_training_from_the_cache_is_training_from_the_teacher(config, data, tmp_
 
 
 def index_of(root):
-    (path,) = root.glob("*/index.json")
+    (path,) = root.glob("*/index.jsonl")
     return path
+
+
+def shards_of(root):
+    return {json.loads(line)["name"] for line in index_of(root).read_text().splitlines()[1:]}
 
 
 def test_only_what_is_missing_is_made(config, data, tmp_path, capsys):
@@ -174,7 +178,7 @@ def test_another_teacher_or_other_taps_are_not_taken_for_it(config, teacher, dat
     with pytest.raises(ConfigError, match="no features of this teacher"):
         build(config(), tmp_path, "--teacher_cache", str(root))
     assert run(config(), data, root) == 0
-    assert len(list(root.glob("*/index.json"))) == 2
+    assert len(list(root.glob("*/index.jsonl"))) == 2
 
 
 def test_utterances_that_are_missing_or_have_changed_are_named(config, data, tmp_path, capsys):
@@ -206,14 +210,16 @@ def test_a_killed_caching_goes_on_and_gives_the_same(config, data, tmp_path):
         [sys.executable, "-c", slow, *map(str, argv)], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     )
     deadline = time.monotonic() + 120
-    while not (any(root.glob("*/index.json")) and len(json.loads(index_of(root).read_text())["shards"]) >= 2):
+    while not (any(root.glob("*/index.jsonl")) and index_of(root).read_text().count("\n") >= 3):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = set(json.loads(index_of(root).read_text())["shards"])
+    with index_of(root).open("a") as stream:
+        stream.write('{"name": "shard.0')  # as if it had been killed in the middle of a line
+    before = {json.loads(line)["name"] for line in index_of(root).read_text().splitlines()[1:-1]}
     assert run(path, data, root) == 0
-    assert before < set(json.loads(index_of(root).read_text())["shards"])
+    assert before < shards_of(root)
     assert run(path, data, tmp_path / "whole") == 0
     batch = batch_of(data, *LENS)
     losses = [build(path, tmp_path, "--teacher_cache", str(at)).eval()(**batch)[0] for at in (root, tmp_path / "whole")]

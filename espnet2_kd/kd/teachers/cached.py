@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet2_kd.data.download import file_sha256
+from espnet2_kd.data.journal import Journal
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.taps import ATTENTION, in_encoder
@@ -21,7 +22,7 @@ from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import Term
 
-INDEX = "index.json"
+INDEX = "index.jsonl"
 PROBE = "<probe>"  # the batch that a model is built with; no utterance has such an id
 REDO = "run the caching again: it makes only what is missing"
 
@@ -29,8 +30,8 @@ REDO = "run the caching again: it makes only what is missing"
 class FeatureCache:
     """Features of a teacher in shards of safetensors, one folder per teacher and set of taps.
 
-    `index.json` says how they were made, and of each shard its utterances, its size and its SHA-256. A shard is written under
-    a temporary name and enters the index when it is whole, so a killed run loses one shard at most.
+    `index.jsonl` says how they were made, and of each shard, a line for each, its utterances, its size and its SHA-256. A shard
+    is written under a temporary name and enters the index when it is whole, so a killed run loses one shard at most.
 
     Args:
         root: where the folder is, or will be; its name is the hash of `made_by`.
@@ -43,17 +44,18 @@ class FeatureCache:
         self.folder = Path(root) / key
         self.shards: dict[str, dict[str, Any]] = {}
         self.attention: dict[str, str] = dict(ATTENTION)
-        if (self.folder / INDEX).is_file():
-            self._read_index()
+        self.index = Journal(self.folder / INDEX)
+        if entries := self.index.read():
+            self._load(*entries)
         self.where = {utt: name for name, shard in self.shards.items() for utt in shard["utts"]}
         self._open: dict[str, Any] = {}
 
-    def _read_index(self) -> None:
+    def _load(self, head: dict[str, Any], *shards: dict[str, Any]) -> None:
         try:
-            content = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
-            made_by, self.shards, self.attention = content["made_by"], content["shards"], content["attention"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{self.folder / INDEX}: is damaged: remove {self.folder} and cache again") from error
+            made_by, self.attention = head["made_by"], head["attention"]
+            self.shards = {shard.pop("name"): shard for shard in shards}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{self.index.path}: is damaged: remove {self.folder} and cache again") from error
         if made_by != self.made_by:
             raise ConfigError(f"{self.folder}: made by something else: remove it and cache again")
 
@@ -77,7 +79,7 @@ class FeatureCache:
             for utt in self.shards.pop(name)["utts"]:
                 self.where.pop(utt)
             (self.folder / name).unlink(missing_ok=True)
-        self._write_index()
+        self.index.rewrite(self._head(), *({"name": name, **shard} for name, shard in self.shards.items()))
 
     def add(self, features: Mapping[str, Mapping[str, Tensor]], num_samples: Mapping[str, int]) -> None:
         """Keep one more shard: utterance -> path -> `(T, D)`."""
@@ -96,13 +98,14 @@ class FeatureCache:
         }
         self.where.update(dict.fromkeys(features, name))
         os.replace(temporary, self.folder / name)
-        self._write_index()
+        entry = {"name": name, **self.shards[name]}
+        if len(self.shards) > 1:
+            self.index.append(entry)
+        else:
+            self.index.rewrite(self._head(), entry)
 
-    def _write_index(self) -> None:
-        temporary = self.folder / f".{INDEX}.{os.getpid()}"
-        content = {"made_by": self.made_by, "attention": self.attention, "shards": self.shards}
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(temporary, self.folder / INDEX)
+    def _head(self) -> dict[str, Any]:
+        return {"made_by": self.made_by, "attention": dict(self.attention)}
 
     def read(self, utt: str, path: str) -> Tensor:
         """`(T, D)` in float32."""
