@@ -1,0 +1,159 @@
+"""Continuous integrate-and-fire: from frames with weights to tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from espnet2_kd.ops.cif.bag import Integrate
+from espnet2_kd.ops.cif.naive import cif_fire_naive
+
+IMPLS = ("auto", "bag", "naive")
+
+
+def cif_fire(
+    h: Tensor,
+    alpha: Tensor,
+    lens: Tensor,
+    *,
+    num_tokens: Tensor | None = None,
+    threshold: float = 1.0,
+    tail: float | None = 0.5,
+    impl: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Integrate frames until their weights make up `threshold`, fire a token, go on with what is left.
+
+    Token i is `sum_t w_{i,t} h_t` with `w_{i,t} = max(0, min(A_t, i threshold) - max(A_{t-1}, (i-1) threshold))` and A_t the sum
+    of alpha up to frame t (Dong and Xu, ICASSP 2020, for any number of fires per frame). The sums are in float64, the tokens
+    in float32 or better, whatever the precision of `h` and of autocast. What lies beyond `lens` is never read.
+
+    Args:
+        h: frames `(B, T, C)`.
+        alpha: weights `(B, T)`, not negative.
+        lens: frames of each utterance `(B,)`.
+        num_tokens: in training, tokens of each utterance `(B,)`: so many rows come out, the last with all the weight that the
+            others leave. Scale alpha to the sum `num_tokens * threshold` beforehand.
+        threshold: weight of a token.
+        tail: without `num_tokens`, a rest of more weight than this fires too, scaled up to `threshold`; None: never.
+        impl: `auto`; `bag` (fast, any device); `naive` (the definition).
+
+    Returns:
+        fired `(B, U, C)` in the dtype of `h`, 0 beyond their numbers; fired_lens `(B,)`.
+
+    Raises:
+        ValueError: shapes that do not belong together, or an unknown impl; on the CPU also negative weights.
+    """
+    _check(h, alpha, lens, threshold, impl)
+    wide = h if h.dtype == torch.float64 else h.float()
+    if impl == "naive":
+        fired, fired_lens = cif_fire_naive(wide, alpha, lens, num_tokens=num_tokens, threshold=threshold, tail=tail)
+        return fired.to(h.dtype), fired_lens
+    alpha = _valid(alpha, lens)
+    mass = alpha.sum(1)
+    if num_tokens is not None:
+        num_tokens = num_tokens.to(lens)
+        fired = _integrate(wide, alpha, lens, torch.zeros_like(mass), num_tokens - 1, num_tokens, threshold)
+        return fired.to(h.dtype), num_tokens
+    num_fires, residue = _fires(mass, threshold)
+    has_tail = torch.zeros_like(num_fires) if tail is None else (residue > tail).to(num_fires)
+    fired_lens = num_fires + has_tail
+    fired = _integrate(wide, alpha, lens, torch.zeros_like(mass), num_fires, fired_lens, threshold)
+    if tail is not None:
+        is_tail = torch.arange(fired.shape[1], device=h.device) == torch.where(has_tail > 0, num_fires, -1)[:, None]
+        scale = (threshold / torch.where(has_tail > 0, residue, threshold)).to(fired.dtype)
+        fired = torch.where(is_tail[:, :, None], fired * scale[:, None, None], fired)
+    return fired.to(h.dtype), fired_lens
+
+
+@dataclass(frozen=True)
+class CIFState:
+    """What a stream carries from one piece to the next.
+
+    mass: weight of the token that is being filled (B,) float64, below the threshold.
+    token: what it holds so far (B, C).
+    """
+
+    mass: Tensor
+    token: Tensor
+
+    @classmethod
+    def start(cls, batch_size: int, size: int, device: torch.device | str | None = None) -> CIFState:
+        """Before the first frame of streams with `size` features."""
+        mass = torch.zeros(batch_size, dtype=torch.float64, device=device)
+        return cls(mass, torch.zeros(batch_size, size, device=device))
+
+
+@torch.no_grad()
+def cif_fire_chunk(
+    h: Tensor,
+    alpha: Tensor,
+    lens: Tensor,
+    state: CIFState,
+    *,
+    final: bool = False,
+    threshold: float = 1.0,
+    tail: float | None = 0.5,
+) -> tuple[Tensor, Tensor, CIFState]:
+    """The next frames of streams: tokens that fire, their numbers and the new state; all together as `cif_fire` of the whole.
+
+    Args:
+        h, alpha, lens: as of `cif_fire`, T may be 0.
+        final: no frame follows, so the tail rule applies.
+    """
+    _check(h, alpha, lens, threshold, "bag")
+    wide = h if h.dtype == torch.float64 else h.float()
+    alpha = _valid(alpha, lens)
+    mass = state.mass + alpha.sum(1)
+    num_fires, residue = _fires(mass, threshold)
+    rows = _integrate(wide, alpha, lens, state.mass, num_fires, num_fires + 1, threshold)
+    rows[:, 0] += state.token
+    here = torch.arange(rows.shape[1], device=h.device) == num_fires[:, None]
+    token = rows[here]
+    fired_lens = num_fires
+    if final and tail is not None:
+        has_tail = residue > tail
+        fired_lens = num_fires + has_tail.to(num_fires)
+        scale = (threshold / torch.where(has_tail, residue, threshold)).to(rows.dtype)
+        rows = torch.where(here[:, :, None], rows * scale[:, None, None], rows)
+    fired = rows[:, : int(fired_lens.max())] if len(h) else rows
+    fired = fired.masked_fill(torch.arange(fired.shape[1], device=h.device)[:, None] >= fired_lens[:, None, None], 0.0)
+    return fired.to(h.dtype), fired_lens, CIFState(residue, token)
+
+
+def _integrate(
+    h: Tensor, alpha: Tensor, lens: Tensor, start: Tensor, num_fires: Tensor, num_rows: Tensor, threshold: float
+) -> Tensor:
+    size = int(num_rows.max()) if len(h) else 0
+    if size <= 0 or h.shape[1] == 0:
+        # Sums of nothing, so that the result belongs to the graph of h and alpha all the same.
+        return h.new_zeros(len(h), max(size, 0), h.shape[2]) + (h[:, :0].sum() + alpha[:, :0].sum()).to(h.dtype)
+    return Integrate.apply(h, alpha, lens, start, num_fires, num_rows, size, threshold)
+
+
+def _fires(mass: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """How often a weight fires, and what is left of it."""
+    num_fires = torch.div(mass.detach(), threshold, rounding_mode="floor").long()
+    # The quotient is rounded: the multiple that is compared with in the plan decides.
+    num_fires = num_fires - (num_fires * threshold > mass).long() + ((num_fires + 1) * threshold <= mass).long()
+    return num_fires, mass - num_fires * threshold
+
+
+def _valid(alpha: Tensor, lens: Tensor) -> Tensor:
+    beyond = torch.arange(alpha.shape[1], device=alpha.device) >= lens[:, None]
+    valid = alpha.double().masked_fill(beyond, 0.0)
+    if valid.device.type == "cpu" and bool((valid < 0).any()):
+        raise ValueError("alpha holds negative weights")
+    return valid
+
+
+def _check(h: Tensor, alpha: Tensor, lens: Tensor, threshold: float, impl: str) -> None:
+    if h.dim() != 3 or alpha.shape != h.shape[:2] or lens.shape != h.shape[:1]:
+        raise ValueError(
+            f"h (B, T, C), alpha (B, T) and lens (B,) are expected, not {list(h.shape)}, {list(alpha.shape)}, {list(lens.shape)}"
+        )
+    if impl not in IMPLS:
+        raise ValueError(f"impl {impl!r}: one of {', '.join(IMPLS)}")
+    if threshold <= 0:
+        raise ValueError(f"threshold {threshold} must be positive")
