@@ -79,10 +79,13 @@ class CIFState:
     token: Tensor
 
     @classmethod
-    def start(cls, batch_size: int, size: int, device: torch.device | str | None = None) -> CIFState:
-        """Before the first frame of streams with `size` features."""
+    def start(
+        cls, batch_size: int, size: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    ) -> CIFState:
+        """Before the first frame of streams with `size` features; half precision is summed in float32."""
+        dtype = torch.promote_types(dtype, torch.float32)
         mass = torch.zeros(batch_size, dtype=torch.float64, device=device)
-        return cls(mass, torch.zeros(batch_size, size, device=device))
+        return cls(mass, torch.zeros(batch_size, size, dtype=dtype, device=device))
 
 
 @torch.no_grad()
@@ -134,10 +137,10 @@ def _integrate(
 
 def _fires(mass: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """How often a weight fires, and what is left of it."""
-    num_fires = torch.div(mass.detach(), threshold, rounding_mode="floor").long()
+    num_fires = torch.div(mass.detach(), threshold, rounding_mode="floor")
     # The quotient is rounded: the multiple that is compared with in the plan decides.
-    num_fires = num_fires - (num_fires * threshold > mass).long() + ((num_fires + 1) * threshold <= mass).long()
-    return num_fires, mass - num_fires * threshold
+    num_fires = num_fires - (num_fires * threshold > mass).double() + ((num_fires + 1) * threshold <= mass).double()
+    return num_fires.long(), mass - num_fires * threshold
 
 
 def _valid(alpha: Tensor, lens: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def make_plan(
     device = alpha.device
     frames, tokens = torch.arange(num_frames, device=device), torch.arange(size, device=device)
     sums = start[:, None] + alpha.cumsum(1)
-    edges = ((tokens + 1) * alpha.new_tensor(threshold)).expand(batch_size, size)
+    edges = ((tokens + 1).double() * threshold).expand(batch_size, size)
     edges = edges.masked_fill(tokens >= num_fires[:, None], torch.inf)
     # Where both ends meet the token ends first: what would fire there belongs to the next one, and so does its gradient.
     tokens_before = torch.searchsorted(edges, sums, right=True)
