@@ -332,3 +332,10 @@ def test_classes_and_heads_must_match():
         LOSSES.build("output_kl", "test")({"x": make(8)}, {"x": make(6)})
     with pytest.raises(ConfigError, match="teacher width 6 does not split into 4 heads"):
         LOSSES.build({"relation": {"num_heads": 4}}, "test")(*sides("qkv", make(8), make(6)))
+
+
+def test_mse_over_sums_is_the_mean_times_both_sizes():
+    student, teacher = make(8, 1), make(8, 2)
+    sums = LOSSES.build({"mse": {"reduction": "sum", "dims": "sum"}}, "test")({"x": student}, {"x": teacher})
+    means = [8 * n * naive_mse(student.x[b].tolist(), teacher.x[b].tolist(), n) for b, n in enumerate(LENS)]
+    torch.testing.assert_close(sums, torch.tensor(means), rtol=1e-5, atol=1e-5)

@@ -49,3 +49,4 @@ found = SimpleNamespace(
     stats={key: reporter.get_value("train", key) for key in ("loss", "loss_task", "loss_kd_l2", "loss_kd_ctc")},
 )
 torch.save(vars(found), out / f"found.{rank}.pt")
+torch.distributed.destroy_process_group()  # a process may hang at its exit otherwise

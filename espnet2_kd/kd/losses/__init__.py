@@ -4,4 +4,11 @@ from espnet2_kd.kd.registry import Registry
 
 LOSSES = Registry("loss")
 
-from espnet2_kd.kd.losses import distance, future, output_kl, regression, relation  # noqa: E402, F401  (they register)
+from espnet2_kd.kd.losses import (  # noqa: E402, F401  (they register)
+    contrastive,
+    distance,
+    future,
+    output_kl,
+    regression,
+    relation,
+)

@@ -26,10 +26,19 @@ class _Regression:
 
 @LOSSES.add("mse")
 class MSE(_Regression):
-    """Squared error averaged over the D dimensions; over time the mean (default) or the sum."""
+    """Squared error; over time the mean (default) or the sum.
+
+    Args:
+        dims: `mean` over the D dimensions, or their `sum`, for which HieraDist's weight of 0.01 is meant.
+    """
+
+    def __init__(self, reduction: str = "mean", dims: str = "mean") -> None:
+        super().__init__(reduction)
+        self.dims = check_reduction(dims)
 
     def position(self, s: Tensor, t: Tensor) -> Tensor:
-        return (s - t).square().mean(-1)
+        squared = (s - t).square()
+        return squared.sum(-1) if self.dims == "sum" else squared.mean(-1)
 
 
 @LOSSES.add("l1")
