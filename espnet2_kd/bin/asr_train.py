@@ -13,8 +13,13 @@ from espnet2_kd.report.provenance import git_state, write_run
 def main(cmd: list[str] | None = None) -> None:
     """Train (or, with `--collect_stats true`, collect statistics), leave `run.json`, strip the averaged checkpoints."""
     cmd = sys.argv[1:] if cmd is None else cmd
+    import torch
+
     from espnet2_kd.tasks.asr import KDASRTask
 
+    # As a model grows sure of itself its gradients hold ever more numbers too small for the CPU to be quick with. Set
+    # before any thread starts, since threads inherit it.
+    torch.set_flush_denormal(True)
     started, start = time.time(), git_state()
     KDASRTask.main(cmd=cmd)
     args = KDASRTask.get_parser().parse_args(cmd)

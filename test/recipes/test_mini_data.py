@@ -55,8 +55,8 @@ def test_sentences(local_module, seed):
 
 
 def test_plan_of_the_default_size(local_module):
-    make_corpus = local_module("mini", "make_corpus")
-    plan = make_corpus.plan({"train": 2600, "valid": 200, "test": 300}, seed=1)
+    make_plan = local_module("mini", "plan").plan
+    plan = make_plan({"train": 2600, "valid": 200, "test": 300}, seed=1)
     by_split = {split: [u for u in plan if u.split == split] for split in SPLITS}
     assert {split: len(part) for split, part in by_split.items()} == {"train": 2600, "valid": 200, "test": 300}
     assert len({u.utt_id for u in plan}) == len({u.text for u in plan}) == 3100
@@ -66,60 +66,8 @@ def test_plan_of_the_default_size(local_module):
     counts = [sum(u.intent == intent for u in by_split["train"]) for intent in {u.intent for u in plan}]
     assert len(counts) == 16 and min(counts) >= 50
     # Adding training utterances must not change what is tested.
-    fewer = make_corpus.plan({"train": 100, "valid": 200, "test": 300}, seed=1)
+    fewer = make_plan({"train": 100, "valid": 200, "test": 300}, seed=1)
     assert [u for u in fewer if u.split != "train"] == [u for u in plan if u.split != "train"]
-
-
-def room(local_module, **changes):
-    module = local_module("mini", "room")
-    values = {"t60": 0.3, "direct_to_reverberant_db": 6.0, "snr_db": 30.0, "rms_db": -25.0, "before": 0.1, "after": 0.1}
-    return module, module.Room(**{**values, **changes})
-
-
-def test_impulse_response_decays_as_it_should(local_module):
-    module, here = room(local_module, t60=0.3, direct_to_reverberant_db=6.0)
-    fits = []
-    for seed in range(20):
-        response = module.impulse_response(here, np.random.default_rng(seed))
-        assert response[0] == 1.0
-        np.testing.assert_allclose(10 * np.log10(1.0 / np.sum(response[1:] ** 2)), 6.0, atol=1e-9)
-        backward = 10 * np.log10(np.cumsum(response[::-1] ** 2)[::-1])
-        begin, end = int(0.03 * module.FS), int(0.13 * module.FS)
-        fits.append(np.polyfit(np.arange(begin, end) / module.FS, backward[begin:end], 1)[0])
-    np.testing.assert_allclose(np.mean(fits), -60.0 / 0.3, rtol=0.1)
-
-
-def test_record_level_and_snr(local_module):
-    module, here = room(local_module, snr_db=20.0, rms_db=-23.0, t60=0.1, direct_to_reverberant_db=16.0)
-    speech = 0.5 * np.random.default_rng(0).standard_normal(4 * module.FS)
-    heard = module.record(speech, module.FS, here, np.random.default_rng(1))
-    assert len(heard) == len(speech) + 2 * int(0.1 * module.FS)
-    np.testing.assert_allclose(10 * np.log10(np.mean(heard**2)), -23.0, atol=1e-6)
-    pause = heard[: int(0.1 * module.FS)]
-    voice = heard[len(pause) : len(pause) + len(speech)]
-    np.testing.assert_allclose(10 * np.log10(np.mean(voice**2) / np.mean(pause**2)), 20.0, atol=1.5)
-
-
-def test_record_never_clips(local_module):
-    module, here = room(local_module, rms_db=-3.0)
-    speech = np.zeros(module.FS)
-    speech[100::500] = 1.0
-    heard = module.record(speech, module.FS, here, np.random.default_rng(1))
-    np.testing.assert_allclose(np.max(np.abs(heard)), 0.99)
-
-
-@pytest.mark.parametrize(("hertz", "kept"), [(1000, True), (7000, True), (9500, False)])
-def test_record_resamples_without_aliases(local_module, hertz, kept):
-    module, here = room(local_module, snr_db=200.0, direct_to_reverberant_db=200.0)
-    tone = np.sin(2 * np.pi * hertz * np.arange(22050) / 22050)
-    both = tone + 0.01 * np.sin(2 * np.pi * 500 * np.arange(22050) / 22050)
-    heard = module.record(both, 22050, here, np.random.default_rng(0))[2000:14000]
-    spectrum = 20 * np.log10(np.abs(np.fft.rfft(heard * np.hanning(len(heard)))) + 1e-12)
-    level = {f: np.max(spectrum[round(f * 12000 / 16000) + np.arange(-3, 4)]) for f in (500, 6500, min(hertz, 7000))}
-    if kept:
-        assert level[hertz] - level[500] == pytest.approx(40, abs=0.5)
-    else:
-        assert level[6500] < level[500] - 40
 
 
 @needs_espeak

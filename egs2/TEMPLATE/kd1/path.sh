@@ -15,3 +15,6 @@ export NLTK_DATA="${NLTK_DATA:+${NLTK_DATA}:}${KD_VENV}/nltk_data"
 # Threads that wait for each other spin by default; beside any other load they then take the core from the one they wait
 # for, and a step of training takes tens of times as long.
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
+# Training on a CPU frees large blocks and asks for them again in every step. Kept, and in huge pages, they cost less.
+export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-4294967296} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-8589934592}
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1} THP_MEM_ALLOC_ENABLE=${THP_MEM_ALLOC_ENABLE:-1}

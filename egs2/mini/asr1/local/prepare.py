@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from grammar import SPLITS
-from make_corpus import make_corpus
+from plan import plan
 
 from espnet2_kd.data.espeak import EspeakError
 from espnet2_kd.data.importer import ImportOptions, import_tsv
+from espnet2_kd.data.spoken import speak_corpus
 
 SIZES = {"train": 2600, "valid": 200, "test": 300}
 TINY_SIZES = {"train": 48, "valid": 12, "test": 12}
@@ -36,7 +37,7 @@ def main() -> None:
     if min(sizes.values()) < 1 or args.nj < 1:
         parser.error("--num_train, --num_valid, --num_test and --nj must be at least 1")
     try:
-        new = make_corpus(args.out, sizes, args.seed, args.nj)
+        new = speak_corpus(args.out, plan(sizes, args.seed), {"sizes": sizes}, args.seed, args.nj)
     except EspeakError as error:
         sys.exit(str(error))
     print(f"mini corpus: {sum(sizes.values())} utterances {'spoken' if new else 'are already there'} in {args.out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from espnet2_kd.data.espeak import EspeakError
 from espnet2_kd.data.importer import ImportOptions, to_utterance, write_sets
 from espnet2_kd.data.places import usual_places
 from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.spoken import SpokenUtterance, keyed_rng, speak_corpus
 from espnet2_kd.data.table import read_table
 from espnet2_kd.data.tsv import TsvRow, read_tsv
 
@@ -38,6 +40,7 @@ ARCHIVE = RemoteFile(
 ADULT_AGE = 16
 NUM_VALID_SPEAKERS = 12
 TINY_NUM_VALID_SPEAKERS = 2
+SPOKEN_SEED = 1
 
 PARTS = {"train": "train", "valid": "dev", "test": "test"}
 
@@ -137,6 +140,36 @@ def hide_transcripts(sets: dict[str, list[TsvRow]], share: float) -> None:
     sets["train"] = [row for row in sets["train"] if row.cells["speaker"] not in hidden]
 
 
+def spoken_sentences(texts: list[Path], train: list[TsvRow], count: int, seed: int) -> list[str]:
+    """Return sentences of text files, or of the training set, drawn at random; what cannot be normalised is passed over.
+
+    They have 2 to 14 words, as the corpus has. A sentence comes again only when all have been drawn.
+    """
+    lines = [line for path in texts for line in path.read_text(encoding="utf-8").splitlines()]
+    usable = set()
+    for line in lines or [row.cells["text"] for row in train]:
+        try:
+            sentence = normalise(line)
+        except ValueError:
+            continue
+        if 2 <= len(sentence.split()) <= 14:
+            usable.add(sentence)
+    if not usable:
+        raise one_problem(" ".join(map(str, texts)), "no line of 2 to 14 English words", "give one sentence per line")
+    rng, pool, drawn = keyed_rng(seed, "sentences"), sorted(usable), []
+    while len(drawn) < count:
+        drawn += [pool[i] for i in rng.permutation(len(pool))]
+    return drawn[:count]
+
+
+def speak_more(sentences: list[str], folder: Path, seed: int) -> list[TsvRow]:
+    """Return the sentences spoken by espeak-ng in many voices and rooms."""
+    rng = keyed_rng(seed, "voices")
+    utterances = [SpokenUtterance.draw(number, "train", text, "", rng, seed) for number, text in enumerate(sentences)]
+    speak_corpus(folder, utterances, {}, seed, os.cpu_count() or 1)
+    return read_tsv(folder / "corpus.tsv", COLUMNS)
+
+
 def collect(
     corpus: Path,
     num_valid_speakers: int,
@@ -209,6 +242,12 @@ def main() -> None:
         help="write data/unlabelled from libri_unlabelled251",
     )
     parser.add_argument(
+        "--spoken", type=int, default=0, help="sentences spoken by espeak-ng in many voices that are added to train"
+    )
+    parser.add_argument(
+        "--spoken_text", type=Path, nargs="+", default=[], help="where they come from, a line each (default: train)"
+    )
+    parser.add_argument(
         "--hidden", type=float, default=0.0, help="share of training speakers (0 to 1) that go to data/unlabelled"
     )
     held_out = f"training speakers held out (OpenSLR layout only; default: {NUM_VALID_SPEAKERS})"
@@ -225,6 +264,10 @@ def main() -> None:
         args.num_valid_speakers = TINY_NUM_VALID_SPEAKERS if args.synthetic == "true" else NUM_VALID_SPEAKERS
     if args.num_valid_speakers < 2 or args.num_valid_speakers % 2:
         parser.error("--num_valid_speakers must be even and at least 2: half of them are children")
+    if args.spoken < 0:
+        parser.error("--spoken must not be negative")
+    if missing := [str(path) for path in args.spoken_text if not path.is_file()]:
+        parser.error(f"--spoken_text {missing[0]}: no such file")
     if not 0.0 <= args.hidden < 1.0:
         parser.error("--hidden must be a share of the training speakers, 0 or more and less than 1")
     try:
@@ -235,6 +278,9 @@ def main() -> None:
         print(f"speechocean762: {corpus}")
         asked = (args.arctic == "true", args.libri == "true", args.libri_unlabelled == "true", args.hidden)
         sets = collect(corpus, args.num_valid_speakers, *asked)
+        if args.spoken:
+            sentences = spoken_sentences(args.spoken_text, sets["train"], args.spoken, SPOKEN_SEED)
+            sets["train"] += speak_more(sentences, args.downloads / "spoken", SPOKEN_SEED)
         for written in write_data_dirs(sets, args.data):
             speakers = set(written.tables["utt2spk"].values())
             hours = sum(durations(written).values()) / 3600
