@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import soundfile
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 needs_pack = pytest.mark.skipif(not (SHARED / "so762").is_dir(), reason="needs shared/data/so762")
+needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 SENTENCES = ["WE CALL IT BEAR", "I'M NOT SO SURE, IS IT?", "  'TWAS   THE NIGHT\u2019S END. "]
 NORMAL = ["we call it bear", "i'm not so sure is it", "twas the night's end"]
 
@@ -208,6 +210,42 @@ def test_speech_without_transcripts(recipe, tmp_path):
     assert sum(utt.startswith("1034") for utt in heard) == 5
     assert len(so762.table("train/text")) + len(heard) == 6 + 5
     assert so762.data("--corpus", tmp_path / "so762", "--hidden", "1").returncode == 2
+
+
+@needs_espeak
+def test_speech_by_espeak_joins_the_training_set_only(recipe, openslr, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("turn on the light\nroom 101\nyes\nIT'S  Time, to GO!\n")
+    so762 = recipe("speechocean762")
+    options = ("--corpus", openslr, "--num_valid_speakers", 2, "--spoken", 5)
+    assert so762.data(*options, "--spoken_text", texts).returncode == 0
+    spoken = {utt: words for utt, words in so762.table("train/text").items() if "_train0" in utt}
+    # Lines with digits or a single word are passed over; what is left comes again.
+    assert len(spoken) == 5 and set(spoken.values()) == {"turn on the light", "it's time to go"}
+    assert sorted(list(spoken.values()).count(words) for words in set(spoken.values())) == [2, 3]
+    assert len(so762.table("train/text")) == 6 * 3 + 5
+    assert not any("_train0" in utt for name in ("valid", "test") for utt in so762.table(f"{name}/text"))
+    for utt in spoken:
+        samples, rate = soundfile.read(so762.path / so762.table("train/wav.scp")[utt])
+        assert rate == 16000 and 0.8 < len(samples) / rate < 4 and np.abs(samples).max() > 0.05
+    first = {utt: (so762.path / so762.table("train/wav.scp")[utt]).stat().st_mtime_ns for utt in spoken}
+    assert so762.data(*options, "--spoken_text", texts).returncode == 0
+    assert first == {utt: (so762.path / so762.table("train/wav.scp")[utt]).stat().st_mtime_ns for utt in spoken}
+    # Without texts the training set's own sentences are spoken.
+    assert so762.data(*options).returncode == 0
+    spoken = {utt: words for utt, words in so762.table("train/text").items() if "_train0" in utt}
+    assert len(spoken) == 5 and set(spoken.values()) <= set(NORMAL)
+
+
+def test_texts_that_cannot_be_spoken(recipe, openslr, tmp_path):
+    so762 = recipe("speechocean762")
+    options = ("--corpus", openslr, "--num_valid_speakers", 2, "--spoken", 5, "--spoken_text")
+    done = so762.data(*options, tmp_path / "none.txt")
+    assert done.returncode == 2 and "none.txt: no such file" in done.stderr
+    (tmp_path / "digits.txt").write_text("room 101\n")
+    done = so762.data(*options, tmp_path / "digits.txt")
+    assert done.returncode == 1 and "digits.txt" in done.stderr and "one sentence per line" in done.stderr
+    assert not (so762.path / "data").exists()
 
 
 @needs_pack
