@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--fs", type=int, default=16000)
     parser.add_argument("--batch_seconds", type=float, default=25.0)
     parser.add_argument("--num_batches", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -83,6 +83,7 @@ def main() -> None:
             command = [sys.executable, *sys.argv, "--measure"]
             done = subprocess.run(command, env={**kept, **settings}, capture_output=True, text=True, check=True)
             seconds[name].append(float(done.stdout.split()[-1]))
+            print(f"  {name}: {seconds[name][-1]:.3f} s", file=sys.stderr, flush=True)
     print(
         f"{args.exp}, {args.batch_seconds:g} s per step, {args.rounds} rounds; median of medians, ratio within a round"
     )
