@@ -55,7 +55,9 @@ class SpokenUtterance:
     room: Room
 
     @classmethod
-    def draw(cls, number: int, split: str, text: str, intent: str, rng: np.random.Generator, seed: int):
+    def draw(
+        cls, number: int, split: str, text: str, intent: str, rng: np.random.Generator, seed: int
+    ) -> "SpokenUtterance":
         """Return the `number`-th utterance of a split, with a voice from `rng` and a room that its name decides."""
         accent = str(rng.choice(list(ACCENTS)))
         variant = str(rng.choice(VARIANTS[split]))

@@ -196,6 +196,18 @@ def test_no_token_is_lost_when_weights_are_scaled_in_float32():
     torch.testing.assert_close(fired[:, :, 0], mass.float(), rtol=0.0, atol=1e-4)
 
 
+@pytest.mark.parametrize("tail", [None, 0.5])
+@pytest.mark.parametrize("num_frames", [10, 20, 70])
+def test_a_sum_that_rounding_leaves_just_below_a_token(num_frames, tail):
+    """Ten times 0.1, added one after the other in float64, is less than 1."""
+    h, alpha = torch.ones(1, num_frames, 1).double(), torch.full((1, num_frames), 0.1, dtype=torch.float64)
+    lens = torch.tensor([num_frames])
+    expected, expected_lens = by_definition(h, alpha, lens, tail=tail)
+    fired, fired_lens = cif_fire(h, alpha, lens, tail=tail)
+    assert fired_lens.tolist() == expected_lens.tolist()
+    close(fired, expected)
+
+
 def test_long_form_without_drift():
     """Half an hour at a frame per 20 ms; a matrix of frames and tokens would take 8 GB."""
     generator = torch.Generator().manual_seed(0)

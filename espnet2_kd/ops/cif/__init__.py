@@ -51,7 +51,7 @@ def cif_fire(
         fired, fired_lens = cif_fire_naive(wide, alpha, lens, num_tokens=num_tokens, threshold=threshold, tail=tail)
         return fired.to(h.dtype), fired_lens
     alpha = _valid(alpha, lens)
-    mass = alpha.sum(1)
+    mass = _mass(alpha, alpha.new_zeros(len(alpha)))
     if num_tokens is not None:
         num_tokens = num_tokens.to(lens)
         fired = _integrate(wide, alpha, lens, torch.zeros_like(mass), num_tokens - 1, num_tokens, threshold)
@@ -108,7 +108,7 @@ def cif_fire_chunk(
     _check(h, alpha, lens, threshold, "bag")
     wide = h if h.dtype == torch.float64 else h.float()
     alpha = _valid(alpha, lens)
-    mass = state.mass + alpha.sum(1)
+    mass = _mass(alpha, state.mass)
     num_fires, residue = _fires(mass, threshold)
     rows = _integrate(wide, alpha, lens, state.mass, num_fires, num_fires + 1, threshold)
     rows[:, 0] += state.token
@@ -133,6 +133,11 @@ def _integrate(
         # Sums of nothing, so that the result belongs to the graph of h and alpha all the same.
         return h.new_zeros(len(h), max(size, 0), h.shape[2]) + (h[:, :0].sum() + alpha[:, :0].sum()).to(h.dtype)
     return Integrate.apply(h, alpha, lens, start, num_fires, num_rows, size, threshold)
+
+
+def _mass(alpha: Tensor, start: Tensor) -> Tensor:
+    """All weight of each utterance, rounded as the plan's sums are: `sum` adds in another order."""
+    return start + alpha.cumsum(1)[:, -1] if alpha.shape[1] else start
 
 
 def _fires(mass: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
