@@ -23,11 +23,12 @@ value_of() {
     done | head -n 1
 }
 
-# wants_teacher CONFIG: whether it is taught by an experiment of ESPnet2's kind, and neither it nor a base names which.
+# wants_teacher CONFIG: whether it is taught by an experiment of ESPnet2's kind, through kd_terms or pseudo labels, and
+# neither it nor a base names which.
 wants_teacher() {
     local config own=""
     while read -r config; do
         own+=$(awk '/^[^ #]/ { inside = /^teacher_conf:/ } inside' "${config}" | sed -nE 's/.*[{ ]exp: *[^ ,}#]+.*/x/p')
     done < <(with_bases "$1")
-    [[ -z ${own} && $(value_of teacher "$1") == espnet ]]
+    [[ -z ${own} ]] && { [[ $(value_of teacher "$1") == espnet ]] || [[ -n $(value_of pseudo_labels "$1") ]]; }
 }

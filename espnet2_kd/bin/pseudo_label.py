@@ -87,7 +87,7 @@ def pseudo_label(args: argparse.Namespace) -> None:
     data = utterances.data
     tables = {**data.tables, "text": {utt: label.text for utt, label in labels.items()}}
     DataDir(data.path, tables, data.notes).only(kept).write(args.output_dir)
-    write_table(args.output_dir / "utt2confidence", {utt: f"{labels[utt].confidence:.4f}" for utt in sorted(labels)})
+    write_table(args.output_dir / "utt2confidence", {utt: f"{labels[utt].confidence:.4f}" for utt in sorted(kept)})
     print(f"{args.output_dir}: {len(kept)} of {len(labels)} utterances, with the words that {args.exp} heard")
 
 

@@ -1,4 +1,4 @@
-"""Utterances whose label sequence is longer than what the encoder gives, which CTC cannot align."""
+"""Label sequences: those longer than what the encoder gives, which CTC cannot align, and how long they are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.durations import durations
+from espnet2_kd.data.table import write_table
 from espnet2_kd.data.tokenizer import TokenSet
 
 
@@ -27,10 +28,24 @@ def long_labels(data: DataDir, tokens: TokenSet, frame_ms: float) -> list[LongLa
     seconds = durations(data)
     found = []
     for utt in data.utts:
-        ids = tokens.text2ids(" ".join(data.tables["text"][utt].split()))
+        ids = _ids(data, tokens, utt)
         needed = len(ids) + sum(a == b for a, b in pairwise(ids))
         # The tiny amount keeps 0.12 s / 40 ms from being 2.9999 frames.
         frames = int(seconds[utt] * 1000 / frame_ms + 1e-6)
         if needed > frames:
             found.append(LongLabel(utt, needed, frames))
     return found
+
+
+def write_shapes(data: DataDir, tokens: TokenSet) -> None:
+    """Write `speech_shape` and `text_shape.<token type>` into a formatted directory, as ESPnet2's statistics have them.
+
+    The shape of a text is its number of labels and that of the vocabulary, by which ESPnet2's samplers count.
+    """
+    shapes = {utt: f"{len(_ids(data, tokens, utt))},{len(tokens.tokens)}" for utt in data.utts}
+    write_table(data.path / f"text_shape.{tokens.token_type}", shapes)
+    write_table(data.path / "speech_shape", {utt: data.tables["utt2num_samples"][utt] for utt in data.utts})
+
+
+def _ids(data: DataDir, tokens: TokenSet, utt: str) -> list[int]:
+    return tokens.text2ids(" ".join(data.tables["text"][utt].split()))

@@ -81,6 +81,12 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                 help="How much unlabelled speech comes with a labelled batch: 1.0 is as much again",
             )
             group.add_argument(
+                "--pseudo_labels",
+                type=float,
+                default=None,
+                help="Asks run.sh to add speech that the teacher transcribed, where it is this sure of a token (0 to 1)",
+            )
+            group.add_argument(
                 "--autocast",
                 type=str_or_none,
                 default=None,

@@ -13,6 +13,7 @@ from pathlib import Path
 import jiwer
 import pytest
 import torch
+import yaml
 
 from espnet2_kd.data.espeak import EspeakError, espeak_version
 from espnet2_kd.data.problems import DataError
@@ -254,32 +255,58 @@ def test_speechocean762(start, tmp_path, monkeypatch):
     check_second_run(start, path, *options)
 
 
-def test_librispeech_with_unlabelled_speech(start):
-    """The paper's sixteen layers, made narrow, and its last row: speech without transcripts too, from a cached teacher."""
-    roles = {"train_teacher_full": "teacher", "train_aux_all_unlab": "distilled student"}
+def test_librispeech_with_unlabelled_speech(start, recipe):
+    """The paper's sixteen layers, made narrow, and its last row: speech without transcripts too, from a cached teacher.
+
+    And a student of pseudo labels, which trains on what the teacher wrote for the same speech.
+    """
+    distilled = ("train_aux_all_unlab", "train_unsure")
+    roles = {"train_teacher_full": "teacher", **dict.fromkeys(distilled, "distilled student")}
     narrow = "output_size=16 linear_units=16 input_channels=4 attention_heads=4"
     options = (
         *(*TINY, "--speed_perturb_factors", "", "--nbpe", "40", "--unlabelled_set", "unlabelled"),
         *("--cache_teacher", "true", "--test_sets", "test_other"),
-        *("--distill_configs", "conf/train_aux_all_unlab.yaml"),
+        *("--distill_configs", "conf/train_aux_all_unlab.yaml conf/train_unsure.yaml"),
         "--asr_args",
         " ".join(f"--encoder_conf {setting}" for setting in narrow.split())
         + " --max_epoch 1 --num_iters_per_epoch 4 --batch_bins 300000 --accum_grad 1 --scheduler_conf warmup_steps=100000",
     )
+    unsure = recipe("librispeech").path / "conf/train_unsure.yaml"  # this teacher is sure of nothing
+    unsure.write_text("base: train_pseudo_labels.yaml\npseudo_labels: 0\n")
     run, path = start("librispeech", *options)
     run.finish()
     assert not (path / "dump/raw/unlabelled/text").exists()
     exp = exp_of(path, "train_aux_all_unlab")
     assert "unlabelled speech teaches the terms l4, l8, l12, l16" in (exp / "train.log").read_text()
     assert "utterances" in (exp / "cache.log").read_text() and any(path.glob("exp/teacher_cache/*/shard.*.safetensors"))
-    check_weights(path, roles)
+    check_weights(path, {name: role for name, role in roles.items() if name != "train_unsure"})
     assert len(table(exp / TAG / "test_other/text")) == 12
     tables = markdown_tables((path / "RESULTS.md").read_text(encoding="utf-8"))
-    (row,) = [
-        row for rows in tables for row in rows if "WER %" in row and row["role"] == "distilled student (synthetic)"
-    ]
-    assert row["system"].removesuffix(" †") == "train_aux_all_unlab" and float(row["WER %"]) > 0
+    rows = [row for row in tables[0] if row["role"] == "distilled student (synthetic)"]
+    assert [row["system"].removesuffix(" †") for row in rows] == list(distilled)
+    assert all(float(row["WER %"]) > 0 for row in rows)
+    check_pseudo_labels(path, exp_of(path, "train_teacher_full"), exp_of(path, "train_unsure"))
     assert all((exp_of(path, name) / f"asr_{name}_seed1.zip").is_file() for name in roles)
+
+
+def check_pseudo_labels(path, teacher, student):
+    """The student trained on the transcripts and on what the teacher heard, in batches of ESPnet2's own measure."""
+    heard, sure = (table(teacher / "pseudo_labels/unlabelled" / name) for name in ("text", "utt2confidence"))
+    sure = {utt for utt, confidence in sure.items() if float(confidence) >= 0}
+    said = table(path / "dump/raw/train_960/text")
+    assert sure and not sure & said.keys()
+    joined = table(student / "data/text")
+    assert joined == said | {utt: heard[utt] for utt in sure if utt in joined}
+    assert len(joined) > len(said)
+    (stats,) = path.glob("exp/asr_stats_*")
+    for name in ("speech_shape", "text_shape.bpe"):
+        shapes, collected = table(student / "data" / name), table(stats / "train" / name)
+        assert shapes.keys() == joined.keys() and {utt: shapes[utt] for utt in said} == collected
+    config = yaml.safe_load((student / "config.yaml").read_text())
+    assert config["train_data_path_and_name_and_type"][1] == [f"exp/{student.name}/data/text", "text", "text"]
+    assert config["train_shape_file"] == [
+        f"exp/{student.name}/data/{name}" for name in ("speech_shape", "text_shape.bpe")
+    ]
 
 
 def test_mini_killed_while_it_distills(start, tmp_path, monkeypatch):

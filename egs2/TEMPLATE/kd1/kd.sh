@@ -37,7 +37,7 @@ nbpe=30                   # size of the BPE vocabulary
 bpemode=unigram           # unigram or bpe
 max_oov=0.1               # highest rate of unknown tokens in the text of validation and test sets
 train_set=""              # name of the training set
-unlabelled_set=""         # name of a set without transcripts, for students with an unlabelled_ratio
+unlabelled_set=""         # name of a set without transcripts, for students with unlabelled_ratio or pseudo_labels
 valid_set=""              # name of the validation set
 test_sets=""              # names of the test sets
 teacher_config=conf/train_teacher.yaml  # how the teacher is trained
@@ -59,6 +59,8 @@ COMMAND_LINE=("$@")
 . "${KD_ROOT}/utils/prepare_exp.sh"
 . "${KD_ROOT}/utils/with_bases.sh"
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
+# shellcheck source=student_data.sh
+. "${TEMPLATE}/student_data.sh"
 CMD_SH=./cmd.sh
 [[ -f ${CMD_SH} ]] || CMD_SH=${TEMPLATE}/cmd.sh
 # shellcheck source=cmd.sh
@@ -187,31 +189,26 @@ stage_3_stats() {
     once "${stats_dir}/.done" "${logdir}/.done" -- gather_stats "${jobs}" "${stats_dir}" "${token_type}" "${token_dir}/tokens.txt"
 }
 
-# cache_features CONFIG EXP OPTION...: keeps what the teacher of a student says of its speech.
-cache_features() {
-    local device=cpu
-    ((ngpu == 0)) || device=cuda
-    "${cuda_command[@]}" --gpu "$((ngpu > 0))" --follow '[0-9]+/[0-9]+' "$2/cache.log" \
-        python3 -m espnet2_kd.bin.cache_teacher --config "$1" "${@:3}" --fs "${fs}" --device "${device}" \
-        --num_threads "${num_threads}" --cache_dir "${expdir}/teacher_cache" \
-        --data_dir "${train_dir}" "${valid_dir}" "${unlabelled_list[@]/#/${dumpdir}/raw/}"
-}
-
 # train CONFIG SEED TEACHER: trains one system, or goes on with it; TEACHER is empty or an experiment directory.
 train() {
-    local config=$1 seed=$2 teacher=$3 exp part
+    local config=$1 seed=$2 teacher=$3 exp part shapes confidence
+    # shellcheck disable=SC2034  # read as ${!shapes}
+    local train_dir=${train_dir} train_shapes=${stats_dir}/train valid_shapes=${stats_dir}/valid
     exp=$(exp_of "${config}" "${seed}")
+    confidence=$(value_of pseudo_labels "${config}")
+    [[ -z ${confidence} ]] || add_pseudo_labels "${exp}" "${teacher}" "${confidence}"
     local -a inputs options=() train_argv
     mapfile -t inputs < <(with_bases "${config}")
-    inputs+=("${token_dir}/tokens.txt" "${train_dir}/wav.scp")
+    inputs+=("${token_dir}/tokens.txt" "${train_dir}"/{wav.scp,text})
     for part in train valid; do
-        inputs+=("${stats_dir}/${part}"/{speech_shape,text_shape."${token_type}"})
-        options+=(--"${part}_shape_file" "${stats_dir}/${part}/speech_shape"
-            --"${part}_shape_file" "${stats_dir}/${part}/text_shape.${token_type}")
+        shapes=${part}_shapes
+        inputs+=("${!shapes}"/{speech_shape,text_shape."${token_type}"})
+        options+=(--"${part}_shape_file" "${!shapes}/speech_shape"
+            --"${part}_shape_file" "${!shapes}/text_shape.${token_type}")
     done
     if [[ -n ${teacher} ]]; then
         inputs+=("${teacher}/${inference_asr_model}")
-        options+=(--teacher_conf "exp=${teacher}")
+        [[ $(value_of teacher "${config}") != espnet ]] || options+=(--teacher_conf "exp=${teacher}")
     fi
     if [[ -n $(value_of unlabelled_ratio "${config}") ]]; then
         inputs+=("${unlabelled_dir}"/{wav.scp,utt2num_samples})
@@ -346,7 +343,7 @@ check_options() {
         [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
     done < <(with_bases "${teacher_config}" "${distill_config_list[@]}" "${inference_config}")
     for name in "${distill_config_list[@]}"; do
-        [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}") ]] ||
+        [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}")$(value_of pseudo_labels "${name}") ]] ||
             fail "${name}: learns from speech without transcripts; give a set of it: --unlabelled_set"
     done
     [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
