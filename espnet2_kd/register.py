@@ -8,6 +8,10 @@ offer_as_warprnnt()
 
 from espnet2.tasks import asr  # noqa: E402  (after quick_import, or it takes many seconds)
 
+from espnet2_kd.asr.cif_model import CIFASRModel  # noqa: E402
+from espnet2_kd.asr.decoder.cif_decoder import CIFDecoder  # noqa: E402
 from espnet2_kd.asr.encoder.chunk_conformer import ChunkConformerEncoder  # noqa: E402
 
 asr.encoder_choices.classes["chunk_conformer"] = ChunkConformerEncoder
+asr.decoder_choices.classes["cif"] = CIFDecoder
+asr.model_choices.classes["cif"] = CIFASRModel

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from espnet2_kd.asr.transducer_search import BeamSearch, GreedySearch, build_search
+from espnet2_kd.asr.load import load_model
+from espnet2_kd.asr.search import SEARCHES, Search, build_search
 from espnet2_kd.kd.registry import ConfigError, nearest
 
 
@@ -18,14 +19,22 @@ class DecodeConfig:
     Attributes:
         search: ``greedy`` or ``beam``.
         beam_size: hypotheses kept by beam search.
-        max_symbols: labels per encoder frame at most.
+        max_symbols: labels per encoder frame at most, of a transducer; None: 3.
+        tail: rest of a token's weight from which a CIF model fires at the end; None keeps what it was trained with.
+        lm: experiment of a language model over the same labels, for a CIF model.
+        lm_file: its checkpoint.
+        lm_weight: its weight.
         chunk_ms, left_ms, right_ms: chunk of a streaming encoder and what it sees before and after it; None keeps what it
             was trained with. ``left_ms`` may be infinite: all of the past, ``.inf`` in YAML.
     """
 
     search: str = "greedy"
     beam_size: int = 4
-    max_symbols: int = 3
+    max_symbols: int | None = None
+    tail: float | None = None
+    lm: str | None = None
+    lm_file: str = "valid.loss.ave.pth"
+    lm_weight: float = 0.2
     chunk_ms: float | None = None
     left_ms: float | None = None
     right_ms: float | None = None
@@ -56,18 +65,22 @@ class DecodeConfig:
         return {name: value for name, value in sizes.items() if value is not None}
 
     def _check(self, path: str | Path) -> None:
-        if self.search not in ("greedy", "beam"):
+        if self.search not in SEARCHES:
             raise ConfigError(f"{path}: search: {self.search!r}: choose greedy or beam")
         for name in ("beam_size", "max_symbols"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if (value is not None or name == "beam_size") and (not isinstance(value, int) or value < 1):
                 raise ConfigError(f"{path}: {name}: {value!r}: give a whole number of at least 1")
+        for name in ("tail", "lm_weight"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, (int, float)) or not 0 <= value < math.inf):
+                raise ConfigError(f"{path}: {name}: {value!r}: give a number of at least 0")
         for name, value in self.context.items():
             if not isinstance(value, (int, float)) or not value >= 0 or (math.isinf(value) and name != "left_ms"):
                 raise ConfigError(f"{path}: {name}: {value!r}: give milliseconds, or leave it out")
 
-    def apply(self, model: torch.nn.Module) -> GreedySearch | BeamSearch:
-        """Set the context of the model's encoder and return the search; raises ``ConfigError``."""
+    def apply(self, model: torch.nn.Module) -> Search:
+        """Set the context of the model's encoder and its tail, and return the search; raises ``ConfigError``."""
         try:
             if self.context:
                 set_context_ms = getattr(model.encoder, "set_context_ms", None)
@@ -76,6 +89,20 @@ class DecodeConfig:
                         f"{', '.join(self.context)}: {type(model.encoder).__name__} has no chunks: leave it out"
                     )
                 set_context_ms(**self.context)
-            return build_search(model, self.search, self.beam_size, self.max_symbols)
+            if self.tail is not None:
+                if not hasattr(model, "cif"):
+                    raise ConfigError("tail: the model has no CIF layer: leave it out")
+                model.cif.tail = self.tail
+            lm = None if self.lm is None else self._language_model(model)
+            return build_search(model, self.search, self.beam_size, self.max_symbols, lm, self.lm_weight)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+
+    def _language_model(self, model: torch.nn.Module) -> torch.nn.Module:
+        device = next(model.parameters()).device
+        lm, args = load_model(self.lm, self.lm_file, device, task="lm")
+        if list(args.token_list) != list(model.token_list):
+            raise ConfigError(
+                f"lm: {self.lm} knows {len(args.token_list)} other labels than the model: train it on the same tokens"
+            )
+        return lm.lm

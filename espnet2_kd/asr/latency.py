@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from espnet2_kd.asr.transducer_search import Hypothesis
+from espnet2_kd.asr.hypothesis import Hypothesis
 from espnet2_kd.asr.words import Word
 
 

@@ -37,8 +37,8 @@ class LiveDecoder:
         search = self.recognizer.search
         start = time.perf_counter()
         enc = self.encoder.accept(samples, final=final)[0]
-        if enc.size(0):
-            self.state = search.advance(enc, self.state)
+        if enc.size(0) or final:
+            self.state = search.advance(enc, self.state, final)
         hypothesis = search.result(self.state)[0]
         compute_ms = (time.perf_counter() - start) * 1000.0
         self.num_samples += samples.numel()

@@ -1,4 +1,4 @@
-"""A trained transducer, its tokens and a search: audio in, words out."""
+"""A trained model, its tokens and a search: audio in, words out."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 
 from espnet2_kd.asr.decode_config import DecodeConfig
 from espnet2_kd.asr.framing import fewest_samples
+from espnet2_kd.asr.hypothesis import Hypothesis
 from espnet2_kd.asr.load import load_model, sample_rate
-from espnet2_kd.asr.transducer_search import Hypothesis
 from espnet2_kd.asr.words import Word, group_words
 from espnet2_kd.data.tokenizer import HuggingFaceTokenizer
 
@@ -18,7 +18,7 @@ class Recognizer:
     """Decodes whole utterances, in batches.
 
     Args:
-        model: ``ESPnetASRModel`` with a transducer decoder, in evaluation mode.
+        model: a transducer or a ``CIFASRModel``, in evaluation mode.
         token_type: how tokens make words; see ``group_words``.
         rate: sampling rate in Hz.
         config: search and chunk settings.

@@ -6,46 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from espnet2_kd.asr.hypothesis import Hypothesis
 from espnet2_kd.asr.predictor import Prediction, Predictor
 
 # Frames looked at with the same prediction at once; larger wastes work after an emission, smaller makes more calls.
 WINDOW = 8
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """A decoded label sequence.
-
-    Attributes:
-        tokens: labels without blank.
-        score: natural log-probability as the search that made it defines it.
-        frames: index of the encoder frame at which each token was emitted, counted from the start of the stream.
-    """
-
-    tokens: tuple[int, ...] = ()
-    score: float = 0.0
-    frames: tuple[int, ...] = ()
-
-    def extend(self, token: int, score: float, frame: int) -> "Hypothesis":
-        return Hypothesis((*self.tokens, token), score, (*self.frames, frame))
-
-
-def build_search(
-    model: torch.nn.Module, search: str = "greedy", beam_size: int = 4, max_symbols: int = 3
-) -> "GreedySearch | BeamSearch":
-    """Return the search of a decoding configuration for an ``ESPnetASRModel`` with a transducer decoder.
-
-    Raises:
-        ValueError: unknown search, or the model is no transducer.
-    """
-    if getattr(model, "joint_network", None) is None:
-        raise ValueError("the model has no joint network: transducer search needs `decoder: transducer`")
-    predictor = Predictor(model.decoder, model.joint_network, model.blank_id)
-    if search == "greedy":
-        return GreedySearch(predictor, max_symbols)
-    if search == "beam":
-        return BeamSearch(predictor, beam_size, max_symbols)
-    raise ValueError(f"search: {search!r} is unknown, choose greedy or beam")
 
 
 @dataclass(frozen=True)
@@ -79,8 +44,11 @@ class GreedySearch:
         return GreedyState(0, Hypothesis(), self.predictor.start(1))
 
     @torch.no_grad()
-    def advance(self, enc: torch.Tensor, state: GreedyState) -> GreedyState:
-        """Return the state after the frames ``enc`` ``(T, D)``, T may be 0; ``state`` itself stays usable."""
+    def advance(self, enc: torch.Tensor, state: GreedyState, final: bool = False) -> GreedyState:
+        """Return the state after the frames ``enc`` ``(T, D)``, T may be 0; ``state`` itself stays usable.
+
+        Whether the frames are the last ones (``final``) does not matter to a transducer.
+        """
         return self._advance(enc.unsqueeze(0), [enc.size(0)], [state])[0]
 
     def result(self, state: GreedyState) -> list[Hypothesis]:
@@ -178,8 +146,8 @@ class BeamSearch:
         return BeamState(0, (Hypothesis(),), {(): self.predictor.start(1)})
 
     @torch.no_grad()
-    def advance(self, enc: torch.Tensor, state: BeamState) -> BeamState:
-        """Return the state after the frames ``enc`` ``(T, D)``, T may be 0; ``state`` itself stays usable."""
+    def advance(self, enc: torch.Tensor, state: BeamState, final: bool = False) -> BeamState:
+        """Return the state after the frames ``enc`` ``(T, D)``, T may be 0; ``final`` as in ``GreedySearch``."""
         beam, predictions = list(state.beam), dict(state.predictions)
         for t, frame in enumerate(self.predictor.project(enc)):
             beam = self._advance_frame(frame, state.num_frames + t, beam, predictions)

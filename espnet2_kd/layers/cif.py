@@ -1,6 +1,7 @@
 """The CIF layer: how much of a token each frame is, and the tokens."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,8 @@ from espnet2_kd.layers.feed_forward import make_activation
 from espnet2_kd.ops.cif import CIFState, cif_fire, cif_fire_chunk
 
 
-@dataclass(frozen=True)
-class CIFTokens:
-    """What a CIF layer makes of a batch.
+class CIFTokens(NamedTuple):
+    """What a CIF layer makes of a batch; a tap reads the tokens and their numbers.
 
     fired: tokens (B, U, D).
     lens: their numbers (B,).
@@ -130,7 +130,7 @@ class CIF(nn.Module):
         if final:
             frames = F.pad(frames, (0, 0, 0, self.lookahead))
         ready = max(frames.shape[1] - self.history - self.lookahead, 0)
-        alpha = self._weigh(frames) if ready else frames.new_zeros(batch_size, 0)
+        alpha = self._weigh(frames)
         here = (num_frames - state.weighed).clamp(0, ready)
         alpha = alpha.masked_fill(torch.arange(ready, device=x.device) >= here[:, None], 0.0)
         fired, fired_lens, fire = cif_fire_chunk(
@@ -147,6 +147,8 @@ class CIF(nn.Module):
 
     def _weigh(self, frames: torch.Tensor) -> torch.Tensor:
         """Frames with what comes before and after them (B, history + T + lookahead, D) -> weights (B, T) in float32."""
+        if frames.shape[1] <= self.history + self.lookahead:
+            return frames.new_zeros(len(frames), 0, dtype=torch.promote_types(frames.dtype, torch.float32))
         inner = frames[:, self.history : frames.shape[1] - self.lookahead]
         x = inner
         if self.conv is not None:

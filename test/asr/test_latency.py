@@ -1,5 +1,5 @@
+from espnet2_kd.asr.hypothesis import Hypothesis
 from espnet2_kd.asr.latency import Step, chunk_compute_ms, done_ms, emission_delays_ms, summary, token_ms
-from espnet2_kd.asr.transducer_search import Hypothesis
 from espnet2_kd.asr.words import Word
 
 

@@ -10,9 +10,11 @@ from espnet2.asr_transducer.decoder.rnn_decoder import RNNDecoder
 from espnet2.asr_transducer.decoder.stateless_decoder import StatelessDecoder
 from espnet2.asr_transducer.joint_network import JointNetwork
 
+from espnet2_kd.asr.hypothesis import Hypothesis
 from espnet2_kd.asr.predictor import Predictor
 from espnet2_kd.asr.rnnt_loss import RNNTLoss
-from espnet2_kd.asr.transducer_search import BeamSearch, GreedySearch, Hypothesis, build_search
+from espnet2_kd.asr.search import build_search
+from espnet2_kd.asr.transducer_search import BeamSearch, GreedySearch
 
 SIZE = 6
 DECODERS = {
@@ -224,13 +226,15 @@ def test_predictions_kept_do_not_grow_with_the_stream():
 def test_configuration_is_checked():
     decoder, joint = random_transducer()
     model = torch.nn.Module()
-    with pytest.raises(ValueError, match="no joint network"):
+    with pytest.raises(ValueError, match="neither a transducer"):
         build_search(model)
     model.decoder, model.joint_network, model.blank_id = decoder, joint, 0
     assert isinstance(build_search(model, "beam", beam_size=2), BeamSearch)
     assert isinstance(build_search(model, "greedy"), GreedySearch)
     with pytest.raises(ValueError, match="nucleus"):
         build_search(model, "nucleus")
+    with pytest.raises(ValueError, match="no language model"):
+        build_search(model, lm=torch.nn.Module())
     for values in ({"max_symbols": 0}, {"search": "beam", "beam_size": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             build_search(model, **values)

@@ -50,7 +50,7 @@ def table(path):
 @pytest.mark.parametrize("search", ["greedy", "beam"])
 def test_batches_equal_single_utterances_decoded_by_hand(exp, data, tmp_path, search):
     from espnet2_kd.asr.load import load_model
-    from espnet2_kd.asr.transducer_search import build_search
+    from espnet2_kd.asr.search import build_search
 
     (tmp_path / "decode.yaml").write_text(f"search: {search}\n")
     assert run(exp, data, tmp_path / "out", "--config", str(tmp_path / "decode.yaml")) == 0

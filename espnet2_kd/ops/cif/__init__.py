@@ -125,6 +125,27 @@ def cif_fire_chunk(
     return fired.to(h.dtype), fired_lens, CIFState(residue, token)
 
 
+@torch.no_grad()
+def fire_frames(
+    alpha: Tensor, lens: Tensor, fired_lens: Tensor, *, start: Tensor | None = None, threshold: float = 1.0
+) -> Tensor:
+    """The frame in which each token fires `(B, U)`, counted from the first of `alpha`; for a tail that is the last frame.
+
+    Args:
+        alpha, lens, threshold: as of `cif_fire`, not scaled.
+        fired_lens: tokens of each utterance `(B,)`; what lies beyond has no meaning.
+        start: mass that earlier pieces of a stream left over `(B,)`, `CIFState.mass`.
+    """
+    alpha = _valid(alpha, lens)
+    start = alpha.new_zeros(len(alpha)) if start is None else start
+    size = int(fired_lens.max()) if len(alpha) else 0
+    if not alpha.shape[1]:
+        return fired_lens.new_zeros(len(alpha), size)
+    ends = torch.arange(1, size + 1, device=alpha.device, dtype=torch.float64) * threshold
+    frames = torch.searchsorted(start[:, None] + alpha.cumsum(1), ends.expand(len(alpha), -1).contiguous())
+    return torch.minimum(frames, (lens[:, None] - 1).clamp(min=0))
+
+
 def _integrate(
     h: Tensor, alpha: Tensor, lens: Tensor, start: Tensor, num_fires: Tensor, num_rows: Tensor, threshold: float
 ) -> Tensor:
