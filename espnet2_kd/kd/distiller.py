@@ -46,6 +46,8 @@ class Distiller(nn.Module):
             name = HEADS.parse(term.head, where)[0]
             if name == "nonstreaming" and "lstm" not in keywords:
                 injected["lstm"] = "future" in term.reads
+            if term.per == "token" and s.lens is None:
+                raise ConfigError(f"{where}: per token, but {term.student!r} gives one vector for an utterance")
             head = HEADS.build(term.head, where, **injected)
             self.heads[term.name] = head
             with torch.no_grad():
@@ -76,21 +78,24 @@ class Distiller(nn.Module):
         )
 
     def forward(
-        self, labelled: Taps, unlabelled: Taps | None = None, share: float = 1.0
+        self, labelled: Taps, unlabelled: Taps | None = None, weight: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted sum over terms of the mean over utterances: all of them, or, where a term needs labels, the labelled ones.
+        """Weighted sum over terms of the mean over utterances, or over tokens, of all speech that a term can use.
 
         Args:
             labelled, unlabelled: student's and teacher's taps, each path -> `Seq`.
-            share: corrects the mean of terms that read both; see `Distilled`.
+            weight: weight of this process's loss in the average over processes, which makes the means those over what all
+                processes have.
 
         Returns:
-            The scalar loss, and for the log `loss_kd_<term>` (unweighted mean over utterances) and `weight_kd_<term>`.
+            The scalar loss, and for the log `loss_kd_<term>` (unweighted mean) and `weight_kd_<term>`.
         """
         step = int(self.step)
         total: Tensor | float = 0.0
         stats: dict[str, Tensor] = {}
-        for term in self.terms:
+        counts = torch.zeros(len(self.terms), dtype=torch.float64)
+        sums: list[dict[str, Tensor]] = []
+        for number, term in enumerate(self.terms):
             passes = [labelled]
             if unlabelled is not None and self.serves(term, unlabelled):
                 passes.append(unlabelled)
@@ -101,19 +106,46 @@ class Distiller(nn.Module):
                 )
                 for student, teacher in passes
             ]
-            for name, (loss, schedule) in term.losses.items():
-                # Sums over time and softmaxes over many keys lose digits in half precision.
-                with torch.autocast(labelled[0][term.student].x.device.type, enabled=False):
-                    value = torch.cat([loss(*side) for side in sides]).mean()
-                if len(passes) == 2:
-                    value = value * share
-                weight = schedule(step)
-                total = total + weight * value
+            # Sums over time and softmaxes over many keys lose digits in half precision.
+            with torch.autocast(labelled[0][term.student].x.device.type, enabled=False):
+                values = {name: torch.cat([loss(*side) for side in sides]) for name, (loss, _) in term.losses.items()}
+            counts[number] = _count(term, sides)
+            sums.append({name: value.sum() for name, value in values.items()})
+        means = 1.0 / counts.clamp(min=1.0) * _corrections(counts, weight)
+        for number, term in enumerate(self.terms):
+            for name, (_, schedule) in term.losses.items():
+                value = sums[number][name] * float(means[number])
+                term_weight = schedule(step)
+                total = total + term_weight * value
                 stats[f"loss_kd_{name}"] = value.detach()
-                stats[f"weight_kd_{name}"] = value.new_tensor(weight)
+                stats[f"weight_kd_{name}"] = value.new_tensor(term_weight)
         if self.training:
             self.step += 1
         return total, stats
+
+
+def _count(term: Term, sides: list[tuple[dict[str, Seq], dict[str, Seq]]]) -> float:
+    """Utterances, or valid tokens, of all passes."""
+    read = [next(iter(student.values())) for student, _ in sides]
+    if term.per == "utterance":
+        return float(sum(len(seq.x) for seq in read))
+    return float(sum(int(seq.lens.sum()) for seq in read))
+
+
+def _corrections(counts: Tensor, weight: Tensor | None) -> Tensor:
+    """What makes the mean over the `counts` of this process count right among all processes, for each term.
+
+    ESPnet2's trainer averages the losses of the processes by their weights: the labelled utterances of most models, the labels
+    of a CIF recogniser. A mean over anything else would have to be weighted by the number of that.
+    """
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if weight is None or not distributed:
+        return torch.ones_like(counts)
+    here = torch.cat((counts, weight.detach().reshape(1).to(counts))).to(weight.device)
+    everywhere = here.clone()
+    torch.distributed.all_reduce(everywhere)
+    here, everywhere = here.cpu(), everywhere.cpu()
+    return here[:-1] / here[-1] * everywhere[-1] / everywhere[:-1].clamp(min=1.0)
 
 
 def _check_frames(where: str, term: Term, s: Seq, out: dict[str, Seq], t: Seq) -> None:

@@ -51,7 +51,7 @@ class Distilled:
         paths = self.kd.student_paths | {"encoder"} | shared
         with record(self, paths) as recorded:
             loss, stats, weight = self.forward_task(**batch)
-        unlabelled_taps, share = None, 1.0
+        unlabelled_taps = None
         with _autocast(self, batch):
             taps = _both_sides(self, teacher, recorded, batch)
             loss_teacher = teacher.take_loss()
@@ -60,8 +60,7 @@ class Distilled:
                 with record(self, paths) as recorded:
                     self.encode(unlabelled["speech"], unlabelled["speech_lengths"])
                 unlabelled_taps = _both_sides(self, teacher, recorded, unlabelled)
-                share = _share_of_all(len(batch["speech"]), len(unlabelled["speech"]), batch["speech"].device)
-            loss_kd, stats_kd = self.kd(taps, unlabelled_taps, share)
+            loss_kd, stats_kd = self.kd(taps, unlabelled_taps, weight)
         stats["loss_task"] = loss.detach()
         if loss_teacher is not None:
             stats["loss_teacher"] = loss_teacher.detach()
@@ -79,21 +78,6 @@ def _both_sides(model: nn.Module, teacher: Teacher, recorded: dict[str, Any], ba
     observed = teacher.observe(batch, {path: recorded[path] for path in shared if path in recorded})
     taps = {path: value for path, value in recorded.items() if path not in shared - model.kd.student_paths}
     return resolve_lens(taps, batch), observed
-
-
-def _share_of_all(num_labelled: int, num_unlabelled: int, device: torch.device) -> float:
-    """Makes the mean over the utterances of this process count right among all processes.
-
-    ESPnet2's trainer averages the losses of the processes weighted by their labelled utterances; a mean over labelled and
-    unlabelled ones would have to be weighted by the number of both.
-    """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return 1.0
-    counts = torch.tensor([num_labelled, num_labelled + num_unlabelled], dtype=torch.float64, device=device)
-    totals = counts.clone()
-    torch.distributed.all_reduce(totals)
-    here, everywhere = (counts[1] / counts[0]).item(), (totals[1] / totals[0]).item()
-    return here / everywhere
 
 
 def use_autocast(model: nn.Module, dtype: str) -> nn.Module:

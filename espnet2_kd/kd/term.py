@@ -13,7 +13,8 @@ from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.schedule import build_schedule
 from espnet2_kd.kd.taps import ATTENTION
 
-KEYS = ("name", "student", "head", "teacher", "loss", "losses", "weight")
+KEYS = ("name", "student", "head", "teacher", "loss", "losses", "weight", "per")
+PER = ("utterance", "token")
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Term:
         teacher: tap path in the teacher.
         head: spec of the head; every loss of the term reads the same forward pass of it.
         losses: log name -> (loss, schedule: step -> weight).
+        per: what the losses are divided by in a batch: the utterances, or the tokens (rows of the tapped sequence).
         teacher_attention: where a layer of the teacher keeps its projections.
     """
 
@@ -34,6 +36,7 @@ class Term:
     teacher: str
     head: str | dict[str, Any]
     losses: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    per: str = "utterance"
     teacher_attention: Mapping[str, str] = field(default_factory=lambda: ATTENTION)
 
     @property
@@ -63,7 +66,8 @@ def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
     """Check and build the list `kd_terms` of a config.
 
     Each entry: `{name, student, teacher, head: identity, loss: <loss>, weight: <number or schedule>}`, or, for several losses
-    on one head, `losses: {<loss>: {weight: ..., <keyword>: ...}}`. `teacher` defaults to the student's path.
+    on one head, `losses: {<loss>: {weight: ..., <keyword>: ...}}`. `teacher` defaults to the student's path, `per` to
+    `utterance`.
 
     Raises:
         ConfigError: unknown or missing key, double name, wrong loss, head or keyword; the message names the term.
@@ -91,6 +95,9 @@ def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
         if ("loss" in spec) == ("losses" in spec):
             raise ConfigError(f"{where}: give either `loss` with `weight`, or `losses`")
         term = Term(name, str(spec["student"]), str(spec.get("teacher", spec["student"])), spec.get("head", "identity"))
+        term.per = spec.get("per", term.per)
+        if term.per not in PER:
+            raise ConfigError(f"{where}: per: {term.per!r}; {nearest(str(term.per), PER)}")
         HEADS.parse(term.head, where)
         if "loss" in spec:
             if "weight" not in spec:

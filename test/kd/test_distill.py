@@ -105,6 +105,20 @@ def test_loss_is_the_task_plus_the_weighted_terms():
     torch.testing.assert_close(stats["loss"], loss.detach())
 
 
+def test_per_token():
+    """Summed over the tokens of the batch and divided by their number, which is no mean of the utterances' means."""
+    model, teacher = student_and_teacher()
+    terms = [
+        {**PLAIN, "loss": {"mse": {"reduction": "sum"}}, "per": per, "name": per} for per in ("utterance", "token")
+    ]
+    distill(model, teacher, terms, batch())
+    model.kd.heads["token"].load_state_dict(model.kd.heads["utterance"].state_dict())
+    _, stats, _ = model(**batch())
+    torch.testing.assert_close(stats["loss_kd_token"] * (6 + 4 + 2), stats["loss_kd_utterance"] * 3)
+    with pytest.raises(ConfigError, match=r"per: 'frame'; .*utterance"):
+        distill(*student_and_teacher(), [{**PLAIN, "per": "frame"}], batch())
+
+
 def test_the_term_is_computed_from_both_models():
     model, teacher = student_and_teacher()
     distill(model, teacher, [PLAIN], batch())

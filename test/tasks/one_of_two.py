@@ -46,7 +46,10 @@ with reporter.observe("train") as observed:
     )
 found = SimpleNamespace(
     state={key: value for key, value in model.state_dict().items() if value.is_floating_point()},
-    stats={key: reporter.get_value("train", key) for key in ("loss", "loss_task", "loss_kd_l2", "loss_kd_ctc")},
+    stats={
+        key: reporter.get_value("train", key)
+        for key in ("loss", "loss_task", "loss_kd_l2", "loss_kd_ctc", "loss_kd_frames")
+    },
 )
 torch.save(vars(found), out / f"found.{rank}.pt")
 torch.distributed.destroy_process_group()  # a process may hang at its exit otherwise
