@@ -142,6 +142,38 @@ stages_of() {
     [[ "$(grep -E 'asr_train .*train_student_seed1 ' <<<"${output}")" != *teacher_cache* ]]
 }
 
+@test "a recipe may do without a teacher of its own" {
+    printf 'teacher: hf_text\n' >conf/train_text.yaml
+    text=(--teacher_config "" --distill_configs "conf/train_student.yaml conf/train_text.yaml" --dry_run true)
+    run "${kd}" "${sets[@]}" "${text[@]}"
+    [ "${status}" -eq 0 ]
+    [ "$(stages_of "${output}")" = "1 2 3 4 5 6 7 8" ]
+    [[ "${output}" != *train_teacher* ]]
+    [[ "$(grep -- '--collect_stats' <<<"${output}")" == *"--config conf/train_student.yaml"* ]]
+    [[ "$(grep 'bin.stream' <<<"${output}")" == *"--align_exp exp/asr_train_student_seed1"* ]]
+    run "${kd}" "${sets[@]}" --teacher_config "" --dry_run true
+    [ "${status}" -eq 1 ]
+    [ "${output}" = "kd.sh: conf/train_kd.yaml: needs a teacher: --teacher_config" ]
+}
+
+@test "pseudo labels come from the teacher of the same seed, and join the training set" {
+    printf 'base: train_student.yaml\npseudo_labels: 0.7\n' >conf/train_pseudo.yaml
+    pseudo=(--distill_configs "conf/train_student.yaml conf/train_pseudo.yaml" --stage 5 --stop_stage 5 --dry_run true)
+    run "${kd}" "${sets[@]}" "${pseudo[@]}"
+    [ "${status}" -eq 1 ]
+    run "${kd}" "${sets[@]}" "${pseudo[@]}" --unlabelled_set wild --seeds 2
+    [ "${status}" -eq 0 ]
+    heard=exp/asr_train_teacher_seed2/pseudo_labels/wild
+    [ "$(grep -c "pseudo_label .*--data_dir dump/raw/wild --output_dir ${heard}" <<<"${output}")" -eq 1 ]
+    [[ "${output}" == *"join_heard ${heard} 0.7 dump/raw/train exp/asr_train_pseudo_seed2/data"* ]]
+    line=$(grep 'asr_train .*train_pseudo_seed2 ' <<<"${output}")
+    for word in data/text\\,text\\,text data/wav.scp data/speech_shape data/text_shape.bpe; do
+        [[ "${line}" == *"exp/asr_train_pseudo_seed2/${word}"* ]]
+    done
+    [[ "${line}" == *"stats_file=exp/asr_stats_raw_bpe_unigram30/train"* && "${line}" != *dump/raw/train/* ]]
+    [[ "$(grep 'asr_train .*train_student_seed2 ' <<<"${output}")" == *dump/raw/train/text* ]]
+}
+
 @test "stages are chosen and skipped as ESPnet2's users do it" {
     run "${kd}" "${sets[@]}" --dry_run true --stage 3 --stop-stage 6
     [ "$(stages_of "${output}")" = "3 4 5 6" ]
@@ -237,7 +269,7 @@ stages_of() {
 @test "an experiment keeps its command, and is not continued from another configuration" {
     pretend_python
     mkdir -p data/token_list/bpe_unigram30 dump/raw/train exp/asr_stats_raw_bpe_unigram30/{train,valid}
-    touch data/token_list/bpe_unigram30/tokens.txt dump/raw/train/wav.scp
+    touch data/token_list/bpe_unigram30/tokens.txt dump/raw/train/{wav.scp,text}
     touch exp/asr_stats_raw_bpe_unigram30/{train,valid}/{speech_shape,text_shape.bpe}
     run "${kd}" "${sets[@]}" --stage 4 --stop_stage 4
     [ "${status}" -eq 0 ]

@@ -40,7 +40,7 @@ train_set=""              # name of the training set
 unlabelled_set=""         # name of a set without transcripts, for students with unlabelled_ratio or pseudo_labels
 valid_set=""              # name of the validation set
 test_sets=""              # names of the test sets
-teacher_config=conf/train_teacher.yaml  # how the teacher is trained
+teacher_config=conf/train_teacher.yaml  # how the teacher is trained; "" where students need none, or bring their own
 cache_teacher=false       # run teachers over the speech once and keep what they say, instead of with every student
 distill_configs=""        # how each student is trained; where kd_terms are given, it learns from the teacher
 seeds="1"                 # every system is trained once per seed
@@ -70,6 +70,7 @@ NUM_STREAM_UTTS=50  # per test set, decoded as if live; one after the other, so 
 STAGES=("" data feats stats teacher distill decode score pack)
 
 read -ra distill_config_list <<<"${distill_configs}"
+config_list=(${teacher_config:+"${teacher_config}"} "${distill_config_list[@]}")
 read -ra test_set_list <<<"${test_sets}"
 read -ra unlabelled_list <<<"${unlabelled_set}"
 read -ra seed_list <<<"${seeds}"
@@ -101,7 +102,7 @@ exp_of() {
 # all_exps: the experiment directories of all systems, teachers first, one per line.
 all_exps() {
     local config seed
-    for config in "${teacher_config}" "${distill_config_list[@]}"; do
+    for config in "${config_list[@]}"; do
         for seed in "${seed_list[@]}"; do
             printf '%s\n' "$(exp_of "${config}" "${seed}")"
         done
@@ -177,10 +178,10 @@ asr_train() {
 stage_3_stats() {
     local jobs logdir=${stats_dir}/logdir
     local -a train_argv inputs
-    mapfile -t inputs < <(with_bases "${teacher_config}")
+    mapfile -t inputs < <(with_bases "${config_list[0]}")
     inputs+=("${train_dir}"/{wav.scp,text} "${valid_dir}"/{wav.scp,text} "${token_dir}/tokens.txt")
     jobs=$(num_jobs "${nj}" "${train_dir}/wav.scp" "${valid_dir}/wav.scp")
-    asr_train "${logdir}/stats.JOB" --config "${teacher_config}" --collect_stats true --ngpu 0 \
+    asr_train "${logdir}/stats.JOB" --config "${config_list[0]}" --collect_stats true --ngpu 0 \
         --train_shape_file "${logdir}/train.JOB.scp" --valid_shape_file "${logdir}/valid.JOB.scp"
     once "${logdir}/.train" "${train_dir}/wav.scp" -- deal_lines "${jobs}" "${train_dir}/wav.scp" "${logdir}/train"
     once "${logdir}/.valid" "${valid_dir}/wav.scp" -- deal_lines "${jobs}" "${valid_dir}/wav.scp" "${logdir}/valid"
@@ -263,7 +264,7 @@ train_all() {
 }
 
 stage_4_teacher() {
-    train_all "${teacher_config}"
+    [[ -z ${teacher_config} ]] || train_all "${teacher_config}"
 }
 
 stage_5_distill() {
@@ -273,7 +274,7 @@ stage_5_distill() {
 stage_6_decode() {
     local exp dset from out jobs aligner
     local -a model
-    aligner=$(exp_of "${teacher_config}" "${seed_list[0]}")
+    aligner=$(exp_of "${config_list[0]}" "${seed_list[0]}")
     for exp in $(all_exps); do
         model=(--exp "${exp}" --model_file "${inference_asr_model}" --config "${inference_config}")
         for dset in "${test_set_list[@]}"; do
@@ -341,8 +342,9 @@ check_options() {
     done
     while read -r name; do
         [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
-    done < <(with_bases "${teacher_config}" "${distill_config_list[@]}" "${inference_config}")
+    done < <(with_bases "${config_list[@]}" "${inference_config}")
     for name in "${distill_config_list[@]}"; do
+        [[ -n ${teacher_config} ]] || ! wants_teacher "${name}" || fail "${name}: needs a teacher: --teacher_config"
         [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}")$(value_of pseudo_labels "${name}") ]] ||
             fail "${name}: learns from speech without transcripts; give a set of it: --unlabelled_set"
     done

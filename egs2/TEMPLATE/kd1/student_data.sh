@@ -1,13 +1,13 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by kd.sh: what some students need of their teacher before they are trained.
 
-# cache_features CONFIG EXP OPTION...: keeps what the teacher of a student says of its speech.
+# cache_features CONFIG EXP OPTION...: keeps what the teacher of a student says of its speech, or of its text.
 cache_features() {
     local device=cpu
     ((ngpu == 0)) || device=cuda
     "${cuda_command[@]}" --gpu "$((ngpu > 0))" --follow '[0-9]+/[0-9]+' "$2/cache.log" \
         python3 -m espnet2_kd.bin.cache_teacher --config "$1" "${@:3}" --fs "${fs}" --device "${device}" \
-        --num_threads "${num_threads}" --cache_dir "${expdir}/teacher_cache" \
+        --num_threads "${num_threads}" --cache_dir "${expdir}/teacher_cache" --token_dir "${token_dir}" \
         --data_dir "${train_dir}" "${valid_dir}" "${unlabelled_list[@]/#/${dumpdir}/raw/}"
 }
 
