@@ -52,7 +52,7 @@ stages_of() {
 }
 
 @test "it stays a file that one reads in one sitting" {
-    [ "$(wc -l <"${kd}")" -le 390 ]
+    [ "$(wc -l <"${kd}")" -le 370 ]
     refute grep -nE '\beval\b' "${kd}" "${root}"/utils/*.sh
 }
 
@@ -140,6 +140,20 @@ stages_of() {
     [[ "${output}" == *"cache_features conf/train_kd.yaml exp/asr_train_kd_seed1 --teacher_exp exp/asr_train_teacher_seed1"* ]]
     [[ "$(grep -E 'asr_train .*train_kd_seed1 ' <<<"${output}")" == *"--teacher_cache exp/teacher_cache"* ]]
     [[ "$(grep -E 'asr_train .*train_student_seed1 ' <<<"${output}")" != *teacher_cache* ]]
+}
+
+@test "tokens may be the word pieces of a Hugging Face tokenizer" {
+    run "${kd}" "${sets[@]}" --dry_run true --hf_model google-bert/bert-base-uncased --stop_stage 4
+    [ "${status}" -eq 0 ]
+    line=$(grep make_tokens <<<"${output}")
+    [[ "${line}" == *"--token_type hugging_face "*"--hf_model google-bert/bert-base-uncased --hf_vocabulary seen"* ]]
+    [[ "${line}" == *"--output_dir data/token_list/hugging_face_bert-base-uncased"* ]]
+    line=$(grep 'asr_train .*train_teacher_seed1 ' <<<"${output}")
+    [[ "${line}" == *"--token_type hugging_face --token_list data/token_list/hugging_face_bert-base-uncased/tokens.txt"* ]]
+    [[ "${line}" == *"--bpemodel google-bert/bert-base-uncased"*text_shape.hugging_face* ]]
+    run "${kd}" "${sets[@]}" --token_type hugging_face --dry_run true
+    [ "${status}" -eq 1 ]
+    [[ "${output}" == *"for word pieces of Hugging Face: --hf_model" ]]
 }
 
 @test "a recipe may do without a teacher of its own" {

@@ -33,6 +33,7 @@ fs=16k                    # sampling rate of the formatted audio
 min_wav_duration=0.1      # shorter training utterances are dropped (seconds)
 max_wav_duration=20       # longer training utterances are dropped (seconds)
 token_type=bpe            # bpe, char or word
+hf_model=""               # take the word pieces of this Hugging Face tokenizer instead: a folder or a name on the hub
 nbpe=30                   # size of the BPE vocabulary
 bpemode=unigram           # unigram or bpe
 max_oov=0.1               # highest rate of unknown tokens in the text of validation and test sets
@@ -59,6 +60,8 @@ COMMAND_LINE=("$@")
 . "${KD_ROOT}/utils/prepare_exp.sh"
 . "${KD_ROOT}/utils/with_bases.sh"
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
+# shellcheck source=check_options.sh
+. "${TEMPLATE}/check_options.sh"
 # shellcheck source=student_data.sh
 . "${TEMPLATE}/student_data.sh"
 CMD_SH=./cmd.sh
@@ -82,7 +85,8 @@ read -ra train_command <<<"${train_cmd}"
 read -ra cuda_command <<<"${cuda_cmd}"
 read -ra decode_command <<<"${decode_cmd}"
 
-token_name=${token_type}
+[[ -z ${hf_model} ]] || token_type=hugging_face
+token_name=${token_type}${hf_model:+_$(basename "${hf_model}")}
 [[ ${token_type} != bpe ]] || token_name=bpe_${bpemode}${nbpe}
 token_dir=data/token_list/${token_name}
 stats_dir=${expdir}/asr_stats_raw_${token_name}
@@ -153,6 +157,7 @@ stage_2_feats() {
     done
     once "data/token_list/.${token_name}.done" {"${train_dir}","${valid_dir}"}/.filtered -- \
         python3 -m espnet2_kd.bin.make_tokens --token_type "${token_type}" --nbpe "${nbpe}" --bpemode "${bpemode}" \
+        ${hf_model:+--hf_model "${hf_model}" --hf_vocabulary seen} \
         --text "${train_dir}/text" --check_text "${check_texts[@]}" --max_oov "${max_oov}" --output_dir "${token_dir}"
     for dset in "${train_set}" "${valid_set}"; do
         once "${dumpdir}/raw/${dset}/.labels_checked" "${dumpdir}/raw/${dset}/.filtered" "${token_dir}/tokens.txt" -- \
@@ -163,7 +168,7 @@ stage_2_feats() {
 
 # asr_train OUT OPTION...: sets train_argv to the training program with the options that statistics and training share.
 asr_train() {
-    local part dir bpemodel=none
+    local part dir bpemodel=${hf_model:-none}
     [[ ${token_type} != bpe ]] || bpemodel=${token_dir}/bpe.model
     train_argv=(python3 -m espnet2_kd.bin.asr_train --output_dir "$1" --use_preprocessor true
         --token_type "${token_type}" --token_list "${token_dir}/tokens.txt" --bpemodel "${bpemodel}")
@@ -323,32 +328,6 @@ stage_8_pack() {
             --asr_train_config "${exp}/config.yaml" --asr_model_file "${exp}/${inference_asr_model}" \
             "${options[@]}" --outpath "${exp}/${exp##*/}.zip"
     done
-}
-
-check_options() {
-    local name
-    for name in stage stop_stage nj inference_nj ngpu num_threads; do
-        [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
-    done
-    for name in train_set valid_set test_sets seeds distill_configs; do
-        [[ -n ${!name} ]] || fail "--${name} is not set"
-    done
-    [[ ${token_type} =~ ^(bpe|char|word)$ ]] || fail "--token_type ${token_type}: expected bpe, char or word"
-    [[ ${bpemode} =~ ^(unigram|bpe)$ ]] || fail "--bpemode ${bpemode}: expected unigram or bpe"
-    [[ ${audio_format} =~ ^(flac|wav|ark)$ ]] || fail "--audio_format ${audio_format}: expected flac, wav or ark"
-    # A blank in these would come apart in the lists that are separated by blanks.
-    for name in expdir dumpdir train_set valid_set unlabelled_set; do
-        [[ ${!name} != *[[:space:]]* ]] || fail "--${name} '${!name}' must not contain blanks"
-    done
-    while read -r name; do
-        [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
-    done < <(with_bases "${config_list[@]}" "${inference_config}")
-    for name in "${distill_config_list[@]}"; do
-        [[ -n ${teacher_config} ]] || ! wants_teacher "${name}" || fail "${name}: needs a teacher: --teacher_config"
-        [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}")$(value_of pseudo_labels "${name}") ]] ||
-            fail "${name}: learns from speech without transcripts; give a set of it: --unlabelled_set"
-    done
-    [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
 }
 
 main() {

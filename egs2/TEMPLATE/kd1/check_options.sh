@@ -1,0 +1,29 @@
+# shellcheck shell=bash disable=SC2154
+# Sourced by kd.sh: options that cannot work are named before anything runs.
+
+check_options() {
+    local name
+    for name in stage stop_stage nj inference_nj ngpu num_threads; do
+        [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
+    done
+    for name in train_set valid_set test_sets seeds distill_configs; do
+        [[ -n ${!name} ]] || fail "--${name} is not set"
+    done
+    [[ ${token_type} =~ ^(bpe|char|word)$ || -n ${hf_model} ]] ||
+        fail "--token_type ${token_type}: expected bpe, char or word; for word pieces of Hugging Face: --hf_model"
+    [[ ${bpemode} =~ ^(unigram|bpe)$ ]] || fail "--bpemode ${bpemode}: expected unigram or bpe"
+    [[ ${audio_format} =~ ^(flac|wav|ark)$ ]] || fail "--audio_format ${audio_format}: expected flac, wav or ark"
+    # A blank in these would come apart in the lists that are separated by blanks.
+    for name in expdir dumpdir train_set valid_set unlabelled_set hf_model; do
+        [[ ${!name} != *[[:space:]]* ]] || fail "--${name} '${!name}' must not contain blanks"
+    done
+    while read -r name; do
+        [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
+    done < <(with_bases "${config_list[@]}" "${inference_config}")
+    for name in "${distill_config_list[@]}"; do
+        [[ -n ${teacher_config} ]] || ! wants_teacher "${name}" || fail "${name}: needs a teacher: --teacher_config"
+        [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}")$(value_of pseudo_labels "${name}") ]] ||
+            fail "${name}: learns from speech without transcripts; give a set of it: --unlabelled_set"
+    done
+    [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
+}
