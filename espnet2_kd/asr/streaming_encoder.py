@@ -53,7 +53,7 @@ class StreamingEncoder:
         """Time between two encoder frames."""
         if self.frontend is None:
             return encoder_frame_ms(self.model)
-        return self.model.encoder.embed.stride * self.frontend.frame_shift_ms
+        return self.model.encoder.stride * self.frontend.frame_shift_ms
 
     @property
     def chunk_ms(self) -> float | None:
@@ -70,8 +70,7 @@ class StreamingEncoder:
         if self.frontend is None:
             return None
         encoder = self.model.encoder
-        last_frame = encoder.context.chunk + encoder.lookahead_frames - 1
-        last_feature = last_frame * encoder.embed.stride + encoder.embed.receptive_field - 1
+        last_feature = encoder.last_feature(encoder.context.chunk + encoder.lookahead_frames - 1)
         return self.frontend.last_sample(last_feature) * 1000.0 / self.frontend.rate
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import nn
 
 from espnet2_kd.kd.distiller import Distiller, Taps
 from espnet2_kd.kd.registry import ConfigError
-from espnet2_kd.kd.taps import record, resolve_lens
+from espnet2_kd.kd.taps import record, resolve_lens, tellers
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 
@@ -47,8 +47,7 @@ class Distilled:
         unlabelled = {key.removeprefix(UNLABELLED): batch.pop(key) for key in list(batch) if key.startswith(UNLABELLED)}
         teacher: Teacher = self.__dict__["teacher"]
         shared = teacher.shared_paths(self)
-        # An encoder's own output tells the lengths of whatever was tapped inside it.
-        paths = self.kd.student_paths | {"encoder"} | shared
+        paths = self.kd.student_paths | tellers(self.kd.student_paths) | shared
         with record(self, paths) as recorded:
             loss, stats, weight = self.forward_task(**batch)
         unlabelled_taps = None
@@ -127,7 +126,7 @@ def distill(
         _autocast(model, probe),
         torch.no_grad(),
         torch.random.fork_rng(),
-        record(model, paths | {"encoder"}) as recorded,
+        record(model, paths | tellers(paths)) as recorded,
     ):
         model(**probe)
         unused = sorted(paths - recorded.keys())
@@ -152,7 +151,7 @@ def _check_unlabelled(model: nn.Module, probe: dict[str, Any]) -> None:
     was_training = model.training
     model.eval()
     teacher: Teacher = model.__dict__["teacher"]
-    paths = model.kd.student_paths | {"encoder"} | teacher.shared_paths(model)
+    paths = model.kd.student_paths | tellers(model.kd.student_paths) | teacher.shared_paths(model)
     with _autocast(model, probe), torch.random.fork_rng(), record(model, paths) as recorded:
         model.encode(probe["speech"], probe["speech_lengths"])
         taps = _both_sides(model, teacher, recorded, probe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,12 @@ def module_at(model: nn.Module, path: str, where: str) -> nn.Module:
 def in_encoder(path: str) -> bool:
     """Whether a tap lies in what `encode` runs, so that speech without labels reaches it."""
     return path.removesuffix(INPUT).split(".")[0] in ENCODE_PARTS
+
+
+def tellers(paths: Iterable[str]) -> set[str]:
+    """What tells the lengths of taps inside an encoder: its own output and, as it may pool frames, those of the taps' layers."""
+    layers = (re.match(r"encoder\.(encoders|layers)\.\d+", path) for path in paths)
+    return {"encoder"} | {layer[0] for layer in layers if layer}
 
 
 def as_seq(value: Any) -> Seq:

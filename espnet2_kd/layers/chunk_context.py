@@ -39,6 +39,13 @@ class ChunkContext:
         """Whether every frame sees every other."""
         return self.chunk is None
 
+    def times(self, factor: int) -> "ChunkContext":
+        """The same context in frames that are ``factor`` times as many in the same time."""
+        if self.chunk is None:
+            return self
+        left = None if self.left is None else self.left * factor
+        return ChunkContext(self.chunk * factor, left, self.right * factor)
+
     def allowed(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Positions (Q,) and (K,) -> bool (Q, K), True where the query may see the key."""
         q, k = queries[:, None], keys[None, :]

@@ -4,22 +4,26 @@ from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
 
 from espnet2_kd.asr.framing import encoder_frame_ms, fewest_samples
 
+FRAME_MS = {"chunk_conformer": 40.0, "pooled": 160.0, "conformer": 40.0}
 
-@pytest.fixture(scope="module", params=["chunk_conformer", "conformer"])
+
+@pytest.fixture(scope="module", params=FRAME_MS)
 def model(request, tiny_experiment):
-    """Our encoder and one of ESPnet2's, which tells nothing about itself."""
+    """Our encoder, with pools too, and one of ESPnet2's, which tells nothing about itself."""
     from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
 
     from espnet2_kd.asr.load import load_model
 
-    model, _ = load_model(tiny_experiment(f"asr_framing_{request.param}"), "valid.loss_transducer.ave.pth")
+    conf = {"pool_after": [1, 2]} if request.param == "pooled" else None
+    model, _ = load_model(tiny_experiment(f"asr_framing_{request.param}", conf), "valid.loss_transducer.ave.pth")
+    model.known_frame_ms = FRAME_MS[request.param]
     if request.param == "conformer":
         model.encoder = ConformerEncoder(80, output_size=16, attention_heads=2, linear_units=16, num_blocks=1).eval()
     return model
 
 
 def test_frame_time_and_fewest_samples_are_what_the_model_does(model):
-    assert encoder_frame_ms(model) == 40.0
+    assert encoder_frame_ms(model) == model.known_frame_ms
     num = fewest_samples(model)
     assert num == 6 * 160 + 512
     with torch.no_grad():

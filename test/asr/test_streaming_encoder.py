@@ -8,6 +8,7 @@ RATE = 16000
 CONFS = {
     "chunk": {"chunk_ms": 80, "left_ms": 160},
     "right": {"chunk_ms": 120, "left_ms": 80, "right_ms": 40},
+    "pool": {"chunk_ms": 160, "left_ms": 160, "right_ms": 80, "input_layer": "conv2d2", "pool_after": [1, 2]},
     "full": {},
 }
 
@@ -86,7 +87,7 @@ def test_frames_of_one_stream_do_not_depend_on_the_others(models):
         assert (together[b, : nums[b]] - alone[0]).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["chunk", "right"])
+@pytest.mark.parametrize("name", ["chunk", "right", "pool"])
 @pytest.mark.parametrize("piece", [160, 1000])
 def test_future_audio_cannot_change_what_was_emitted(models, name, piece):
     encoder = StreamingEncoder(models(name))
@@ -102,7 +103,7 @@ def test_future_audio_cannot_change_what_was_emitted(models, name, piece):
         assert not all(torch.equal(a, b) for a, b in zip(whole[calls:], changed[calls:]))
 
 
-@pytest.mark.parametrize("name", ["chunk", "right"])
+@pytest.mark.parametrize("name", ["chunk", "right", "pool"])
 @pytest.mark.parametrize("center", [False, True])
 def test_lookahead_is_the_audio_that_the_first_chunk_waits_for(models, name, center):
     encoder = StreamingEncoder(models(name, center))
@@ -120,6 +121,9 @@ def test_figures(models):
     encoder = StreamingEncoder(models("chunk"))
     # Two frames of 40 ms; the second ends 6 features of 10 ms after its first, whose window is 32 ms.
     assert (encoder.chunk_ms, encoder.frame_ms, encoder.lookahead_ms) == (80, 40, 40 + 60 + 32)
+    pooled = StreamingEncoder(models("pool"))
+    # Two chunks and, beyond them, a frame of right context are 5 frames of 80 ms, which are 20 of 20 ms.
+    assert (pooled.chunk_ms, pooled.frame_ms, pooled.lookahead_ms) == (160, 80, 380 + 60 + 32)
     offline = StreamingEncoder(models("full"))
     assert (offline.mode, offline.chunk_ms, offline.lookahead_ms, offline.frame_ms) == ("offline", None, None, 40)
 

@@ -100,3 +100,11 @@ def test_contradicting_sizes(sizes, message):
 def test_full_context_has_no_bounded_lookahead():
     with pytest.raises(ValueError, match="unbounded"):
         ChunkContext().lookahead(3)
+
+
+def test_the_same_context_in_more_frames():
+    assert ChunkContext(3, 4, 1).times(2) == ChunkContext(6, 8, 2)
+    assert ChunkContext(3, None).times(4) == ChunkContext(12)
+    assert ChunkContext().times(2) == ChunkContext()
+    wide = allowed(ChunkContext(3, 4, 1), 9).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert torch.equal(allowed(ChunkContext(3, 4, 1).times(2), 18), wide)

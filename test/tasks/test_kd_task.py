@@ -336,3 +336,25 @@ def test_another_subsampling_is_refused(teacher, tmp_path):
     args.encoder_conf = {**args.encoder_conf, "input_layer": "conv2d2"}
     with pytest.raises(ConfigError, match="same frame rate"):
         KDASRTask.build_model(args)
+
+
+@pytest.mark.parametrize("kind", ["espnet", "dual"])
+def test_relations_in_every_stage_of_an_encoder_that_pools(tiny_experiment, write_student, tmp_path, kind):
+    """Projections carry no lengths, and each stage has its own: those of the tapped layer count."""
+    pools = {"input_layer": "conv2d2", "num_blocks": 3, "pool_after": [1, 2]}
+    teacher = tiny_experiment(f"asr_pools_{kind}", encoder_conf=pools)
+    loss = {"relation": {"num_heads": 2}}
+    terms = [{"name": f"l{n}", "student": f"encoder.encoders.{n}", "loss": loss, "weight": 0.1} for n in range(3)]
+    more = {} if kind == "espnet" else {"teacher": "dual", "teacher_conf": {}}
+    path = write_student(tmp_path / "student.yaml", teacher, kd_terms=terms, **more)
+    config = yaml.safe_load(path.read_text())
+    config["encoder_conf"] |= {"chunk_ms": 160, "left_ms": 160}
+    path.write_text(yaml.safe_dump(config))
+    args = KDASRTask.get_parser().parse_args(["--config", str(path), "--output_dir", str(tmp_path / "out")])
+    model = KDASRTask.build_model(args).train()
+    lens = torch.tensor([16000, 9000])
+    labels = {"text": torch.tensor([[3, 4], [5, -1]]), "text_lengths": torch.tensor([2, 1])}
+    loss, stats, _ = model(speech=torch.randn(2, 16000), speech_lengths=lens, **labels)
+    loss.backward()
+    assert all(stats[f"loss_kd_l{n}"] > 0 for n in range(3))
+    assert all(model.encoder.encoders[n].self_attn.linear_q.weight.grad.abs().sum() > 0 for n in range(3))

@@ -13,6 +13,7 @@ from torch import nn
 from espnet2_kd.layers.attention_plan import AttentionPlan
 from espnet2_kd.layers.chunk_context import ChunkContext
 from espnet2_kd.layers.conformer_block import BlockState, ConformerBlock
+from espnet2_kd.layers.pooling import pool_pairs
 from espnet2_kd.layers.relative_position import relative_positions
 from espnet2_kd.layers.subsampling import Conv2dSubsampling
 
@@ -22,6 +23,8 @@ END_UNKNOWN = 2**62
 @dataclass(frozen=True)
 class EncoderState:
     """What the encoder remembers of a batch of streams.
+
+    Pools need nothing: blocks before them emit whole chunks, which are an even number of frames, until the final call.
 
     feats: feature frames that later output frames still need (B, n, F).
     num_feats: feature frames received that belong to each stream (B,).
@@ -42,9 +45,15 @@ class EncoderState:
 class ChunkConformerEncoder(AbsEncoder):
     """Conformer whose frames attend to their chunk, to ``left`` before it and to ``right`` after it.
 
-    Sizes are given in milliseconds or in encoder frames (feature frames times subsampling), not both. Without a chunk
+    Sizes are given in milliseconds or in encoder frames (``stride`` feature frames each), not both. Without a chunk
     size the context is full. The right context is that of one layer, so that it accumulates: see ``lookahead_frames``.
 
+    Encoder frames are those that come out, after all pools: ``pool_after=(5, 10)`` on ``conv2d2`` makes them 80 ms long.
+    A block with k pools after it has 2**k times as many frames, in its output and in its context, so that a chunk holds
+    the same time everywhere. ``cnn_module_kernel`` counts the block's own frames, so it spans less time before a pool.
+
+    pool_after: blocks, counted from 1, after which each two frames become their maximum (HieraDist, Han et al.,
+        Interspeech 2023); of an odd number of frames the last stays alone, so that no audio is lost.
     input_layer: conv2d2, conv2d (x4), conv2d6 or conv2d8.
     input_channels: channels of the subsampling's convolutions, ``output_size`` by default as in ESPnet2.
     cnn_module_kernel: frames of the depthwise convolution; ``use_cnn_module=False`` leaves it out.
@@ -54,8 +63,8 @@ class ChunkConformerEncoder(AbsEncoder):
     dynamic_chunk_frames: chunk sizes of which training draws one per batch (arXiv 2012.05481); inference uses ``chunk``.
     dynamic_full_prob: probability that training uses full context instead.
 
-    Raises ValueError for contradicting sizes, for milliseconds that are no whole number of frames, and for a centred
-    convolution with a chunked context.
+    Raises ValueError for contradicting sizes, for milliseconds that are no whole number of frames, for a centred
+    convolution with a chunked context, and for pools that are not in order or after no block.
     """
 
     def __init__(
@@ -85,9 +94,11 @@ class ChunkConformerEncoder(AbsEncoder):
         right_frames: int | None = None,
         dynamic_chunk_frames: Sequence[int] = (),
         dynamic_full_prob: float = 0.0,
+        pool_after: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self._output_size = output_size
+        self.pool_after = _checked_pools(pool_after, num_blocks)
         self.frame_shift_ms = frame_shift_ms
         self.embed = Conv2dSubsampling(input_layer, input_size, output_size, input_channels)
         self.context = ChunkContext(
@@ -125,9 +136,18 @@ class ChunkConformerEncoder(AbsEncoder):
         return self._output_size
 
     @property
+    def stride(self) -> int:
+        """Feature frames from one encoder frame to the next."""
+        return self.embed.stride * self._rate(1)
+
+    @property
     def frame_ms(self) -> float:
         """Time between two encoder frames."""
-        return self.embed.stride * self.frame_shift_ms
+        return self.stride * self.frame_shift_ms
+
+    def last_feature(self, frame: int) -> int:
+        """Last feature frame that encoder frame ``frame`` is made of, both counted from 0, without any context."""
+        return (frame + 1) * self.stride - self.embed.stride + self.embed.receptive_field - 1
 
     @property
     def lookahead_frames(self) -> int:
@@ -189,13 +209,16 @@ class ChunkConformerEncoder(AbsEncoder):
         ilens = ilens.to(xs_pad.device)
         # Zeros, because what lies in the padding may be no number, and zero times that is none either.
         x = self._embed(xs_pad.masked_fill(_padding(ilens, xs_pad.shape[1])[:, :, None], 0.0))
-        olens = self.embed.num_frames(ilens)
-        plan = AttentionPlan.make(olens, x.shape[1], self._draw_context())
-        pos = self.dropout(relative_positions(plan.back, plan.ahead, self._output_size, x))
-        x, mask = self.dropout(x), ~_padding(olens, x.shape[1])[:, None]
-        for block in self.encoders:
+        lens = self.embed.num_frames(ilens)
+        context = self._draw_context()
+        mask, pos, plan = self._layout(x, lens, context.times(self._rate(1)))
+        x = self.dropout(x)
+        for number, block in enumerate(self.encoders, start=1):
             x, mask = block(x, mask, pos, plan)
-        return self.after_norm(x), olens, None
+            if number in self.pool_after:
+                x, lens = pool_pairs(x, lens)
+                mask, pos, plan = self._layout(x, lens, context.times(self._rate(number + 1)))
+        return self.after_norm(x), lens, None
 
     def initial_state(self, batch_size: int = 1) -> EncoderState:
         """State before the first feature frame of ``batch_size`` streams; raises ValueError for full context."""
@@ -225,9 +248,11 @@ class ChunkConformerEncoder(AbsEncoder):
         limits = torch.where(ended, self.embed.num_frames(num_feats), END_UNKNOWN)
         x, feats = self._embed_chunk(torch.cat((state.feats, feats), dim=1) if state.feats.shape[1] else feats)
         blocks = []
-        for block, old in zip(self.encoders, state.blocks):
-            x, new = block.forward_chunk(x, limits, old, self.context, final)
+        for number, (block, old) in enumerate(zip(self.encoders, state.blocks), start=1):
+            x, new = block.forward_chunk(x, limits, old, self.context.times(self._rate(number)), final)
             blocks.append(new)
+            if number in self.pool_after:
+                x, limits = pool_pairs(x, limits, old.emitted)
         emitted = state.emitted + x.shape[1]
         state = EncoderState(feats, num_feats, ended, tuple(blocks), emitted, limits.clamp(max=emitted))
         return self.after_norm(x), state
@@ -244,6 +269,18 @@ class ChunkConformerEncoder(AbsEncoder):
         if num <= 0:
             return feats.new_zeros(feats.shape[0], 0, self._output_size), feats
         return self._embed(feats[:, : (num - 1) * stride + width]), feats[:, num * stride :]
+
+    def _rate(self, number: int) -> int:
+        """Frames that block ``number``, counted from 1, has per encoder frame."""
+        return 2 ** sum(number <= last for last in self.pool_after)
+
+    def _layout(
+        self, x: torch.Tensor, lens: torch.Tensor, context: ChunkContext
+    ) -> tuple[torch.Tensor, torch.Tensor, AttentionPlan]:
+        """Mask (B, 1, T), positions and plan for the blocks up to the next pool, for x (B, T, D) and lens (B,)."""
+        plan = AttentionPlan.make(lens, x.shape[1], context)
+        pos = self.dropout(relative_positions(plan.back, plan.ahead, self._output_size, x))
+        return ~_padding(lens, x.shape[1])[:, None], pos, plan
 
     def _draw_context(self) -> ChunkContext:
         if not (self.training and self.dynamic_contexts):
@@ -272,6 +309,15 @@ class ChunkConformerEncoder(AbsEncoder):
     def _check_causal(self, chunked: bool) -> None:
         if chunked and self.looks_ahead:
             raise ValueError("causal_conv=False looks past the chunk: a chunked context needs causal_conv=True")
+
+
+def _checked_pools(pool_after: Sequence[int], num_blocks: int) -> tuple[int, ...]:
+    pools = tuple(pool_after)
+    if list(pools) != sorted(set(pools) & set(range(1, num_blocks + 1))):
+        raise ValueError(
+            f"pool_after must name blocks from 1 to {num_blocks} in ascending order, each once, got {list(pools)}"
+        )
+    return pools
 
 
 def _padding(lens: torch.Tensor, num_frames: int) -> torch.Tensor:

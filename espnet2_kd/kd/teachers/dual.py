@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from espnet2_kd.kd.lattice import JOINT, lattice_hook
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
-from espnet2_kd.kd.taps import in_encoder, module_at, record, resolve_lens
+from espnet2_kd.kd.taps import in_encoder, module_at, record, resolve_lens, tellers
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 
@@ -53,7 +53,7 @@ class DualModeTeacher(Teacher):
         forward = getattr(self.model, "forward_task", self.model)
         paths = self.paths if "text" in batch else {path for path in self.paths if in_encoder(path)}
         with (
-            record(self.model, paths - {JOINT} | {"encoder"}) as recorded,
+            record(self.model, paths - {JOINT} | tellers(paths)) as recorded,
             self.model.encoder.full_context(),
             ExitStack() as hooks,
         ):

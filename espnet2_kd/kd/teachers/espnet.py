@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from espnet2_kd.kd.lattice import JOINT, lattice_hook
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
-from espnet2_kd.kd.taps import in_encoder, module_at, record, resolve_lens
+from espnet2_kd.kd.taps import in_encoder, module_at, record, resolve_lens, tellers
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 
@@ -57,7 +57,7 @@ class ModelTeacher(Teacher):
     def observe(self, batch: dict[str, Any], shared: dict[str, Any]) -> dict[str, Seq]:
         self._follow(batch["speech"].device)
         paths = self.paths if "text" in batch else {path for path in self.paths if in_encoder(path)}
-        with record(self.model, paths - {JOINT} | {"encoder"}) as recorded, ExitStack() as hooks:
+        with record(self.model, paths - {JOINT} | tellers(paths)) as recorded, ExitStack() as hooks:
             if "specaug" in shared:
                 features = shared["specaug"]
                 hook = self.model.frontend.register_forward_hook(lambda module, args, output: features)

@@ -6,12 +6,16 @@ from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
 from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
 
 from espnet2_kd.asr.encoder.chunk_conformer import ChunkConformerEncoder
-from espnet2_kd.kd.taps import as_seq, record
+from espnet2_kd.kd.taps import as_seq, record, resolve_lens
+from espnet2_kd.layers.attention_plan import AttentionPlan
 from espnet2_kd.layers.chunk_context import ChunkContext
+from espnet2_kd.layers.relative_position import relative_positions
 
 FEATS = 20
 SMALL = {"output_size": 16, "attention_heads": 2, "linear_units": 24, "num_blocks": 2, "cnn_module_kernel": 5}
 STREAMING = {"chunk_frames": 4, "left_frames": 6}
+POOLED = {"input_layer": "conv2d2", "num_blocks": 4, "pool_after": [1, 3]}
+POOLED_STREAMING = {**POOLED, "chunk_frames": 2, "left_frames": 3, "right_frames": 1}
 
 
 def encoder(seed=0, **settings):
@@ -73,6 +77,9 @@ def test_full_context_equals_espnets_conformer_with_the_same_weights(input_layer
         {"chunk_frames": 1, "left_frames": 0, "conv_norm": "batch_norm"},
         {"chunk_frames": 5, "use_cnn_module": False, "causal_conv": False},
         {"chunk_frames": 70, "left_frames": 3, "macaron_style": False, "input_layer": "conv2d2"},
+        POOLED_STREAMING,
+        {**POOLED, "chunk_frames": 1, "left_frames": 0, "pool_after": [1, 2, 4]},
+        {"chunk_frames": 3, "right_frames": 4, "pool_after": [1], "conv_norm": "batch_norm"},
     ],
 )
 @pytest.mark.parametrize("size", [1, 8])
@@ -104,8 +111,9 @@ def test_frames_come_out_as_soon_as_their_context_is_there():
         assert emitted == max(frames - ahead, 0) // chunk * chunk
 
 
-def test_stream_longer_than_a_minute_remembers_no_more():
-    module = encoder(**STREAMING, right_frames=1)
+@pytest.mark.parametrize("settings", [{**STREAMING, "right_frames": 1}, POOLED_STREAMING])
+def test_stream_longer_than_a_minute_remembers_no_more(settings):
+    module = encoder(**settings)
     state, seen, count = module.initial_state(2), set(), 0
     with torch.no_grad():
         for n in range(600):
@@ -115,7 +123,7 @@ def test_stream_longer_than_a_minute_remembers_no_more():
                 tensors = [state.feats, *(t for b in state.blocks for t in (b.pending, b.keys, b.values, b.conv))]
                 seen.add(tuple(t.shape for t in tensors))
     assert len(seen) == 1
-    assert count == state.emitted > 2300 and out.isfinite().all()
+    assert count == state.emitted > 9500 // module.stride and out.isfinite().all()
 
 
 def test_no_longest_utterance():
@@ -145,7 +153,7 @@ def test_gradient_reaches_no_frame_beyond_the_lookahead(right):
         assert int(reached.max()) == last * 4 + 6
 
 
-@pytest.mark.parametrize("settings", [{}, STREAMING, {**STREAMING, "right_frames": 3}])
+@pytest.mark.parametrize("settings", [{}, STREAMING, {**STREAMING, "right_frames": 3}, POOLED, POOLED_STREAMING])
 def test_batch_of_one_equals_batch_of_eight_whatever_the_padding(settings):
     module = encoder(**settings)
     feats, lens = batch(203, 8)
@@ -159,8 +167,9 @@ def test_batch_of_one_equals_batch_of_eight_whatever_the_padding(settings):
     assert together.isfinite().all()
 
 
-def test_padding_gets_no_gradient():
-    module = encoder(**STREAMING)
+@pytest.mark.parametrize("settings", [STREAMING, POOLED, POOLED_STREAMING])
+def test_padding_gets_no_gradient(settings):
+    module = encoder(**settings)
     feats, lens = batch(120, 3)
     padding = torch.arange(120) >= lens[:, None]
     feats[padding] = float("nan")
@@ -201,6 +210,9 @@ def test_milliseconds_are_frames():
     assert module.context == ChunkContext(8, 2, 0)
     module.set_context_ms(left_ms=math.inf)
     assert module.context == ChunkContext(8, None, 0)
+    pooled = encoder(chunk_ms=320, left_ms=640, right_ms=80, pool_after=[1])
+    assert (pooled.context, pooled.frame_ms, pooled.stride) == (ChunkContext(4, 8, 1), 80, 8)
+    assert encoder(num_blocks=15, input_layer="conv2d2", pool_after=[5, 10], chunk_ms=160).context == ChunkContext(2)
     with pytest.raises(ValueError, match="right_ms=50 is not a multiple"):
         module.set_context_ms(right_ms=50)
     assert module.context == ChunkContext(8, None, 0)
@@ -221,6 +233,11 @@ def test_milliseconds_are_frames():
         ({"dynamic_full_prob": 0.5}, "needs dynamic_chunk_frames"),
         ({"dynamic_chunk_frames": [4], "dynamic_full_prob": 2.0}, "between 0 and 1"),
         ({"dynamic_chunk_frames": [0]}, "at least one frame"),
+        ({"chunk_ms": 120, "pool_after": [1]}, "chunk_ms=120 is not a multiple of the encoder frame of 80 ms"),
+        ({"pool_after": [0]}, r"pool_after must name blocks from 1 to 2 .* got \[0\]"),
+        ({"pool_after": [1, 3]}, r"got \[1, 3\]"),
+        ({"pool_after": [2, 1]}, r"in ascending order, each once, got \[2, 1\]"),
+        ({"pool_after": [1, 1]}, r"got \[1, 1\]"),
         ({"cnn_module_kernel": 4}, "odd kernel"),
         ({"conv_norm": "none"}, "unknown conv_norm"),
         ({"activation_type": "sine"}, "unknown activation"),
@@ -239,15 +256,16 @@ def test_changing_the_context_of_a_centred_encoder_is_refused():
         encoder().initial_state()
 
 
-def test_dynamic_chunks_draw_from_the_list_in_training_only():
+@pytest.mark.parametrize("pools", [{}, {"input_layer": "conv2d2", "pool_after": [1]}])
+def test_dynamic_chunks_draw_from_the_list_in_training_only(pools):
     module = encoder(
-        chunk_frames=8, left_frames=6, dynamic_chunk_frames=[2, 5], dynamic_full_prob=0.4, dropout_rate=0.0
+        chunk_frames=8, left_frames=6, dynamic_chunk_frames=[2, 5], dynamic_full_prob=0.4, dropout_rate=0.0, **pools
     )
     module.dropout.p = 0.0
     feats, lens = batch(120, 2)
 
     def outcome(context):
-        fixed = encoder(chunk_frames=8, left_frames=6, dropout_rate=0.0)
+        fixed = encoder(chunk_frames=8, left_frames=6, dropout_rate=0.0, **pools)
         fixed.context = context
         return fixed(feats, lens)[0]
 
@@ -288,3 +306,104 @@ def test_frames_after_the_end_of_a_stream_are_refused():
     _, state = module.forward_chunk(torch.randn(2, 20, FEATS), module.initial_state(2), lens=torch.tensor([20, 11]))
     with pytest.raises(ValueError, match="a stream that has ended gets further frames"):
         module.forward_chunk(torch.randn(2, 20, FEATS), state)
+
+
+def by_hand(module, feats, chunk=None, left=0, right=0):
+    """Frames (T', D) of one utterance (T, F): dense masks written out, pools as loops; sizes in encoder frames."""
+    x, rate = module.embed(feats[None]) * 4.0, 2 ** len(module.pool_after)
+    for number, block in enumerate(module.encoders, start=1):
+        num = x.shape[1]
+        blocked = torch.zeros(1, 1, 1, num, num, dtype=torch.bool)
+        for query in range(num if chunk else 0):
+            start = query // (chunk * rate) * (chunk * rate)
+            for key in range(num):
+                blocked[0, 0, 0, query, key] = not start - left * rate <= key < start + (chunk + right) * rate
+        plan = AttentionPlan(ChunkContext(chunk), num, num, 0, 0, blocked)
+        pos = relative_positions(num - 1, num - 1, x.shape[2], x)
+        x, _ = block(x, torch.ones(1, 1, num, dtype=torch.bool), pos, plan)
+        if number in module.pool_after:
+            x = torch.stack([x[:, t : t + 2].amax(1) for t in range(0, num, 2)], dim=1)
+            rate //= 2
+    return module.after_norm(x)[0]
+
+
+@pytest.mark.parametrize(
+    "sizes", [(), (2, 3, 1), (3, 0, 4), (1, 2, 0)], ids=["full", "right", "far_right", "one_frame"]
+)
+def test_pools_are_those_of_the_definition(sizes):
+    module = encoder(**POOLED, **dict(zip(("chunk_frames", "left_frames", "right_frames"), sizes)))
+    feats, lens = batch(203, 4)
+    padding = torch.arange(203) >= lens[:, None]
+    with torch.no_grad():
+        actual, olens, _ = module(feats.masked_fill(padding[:, :, None], float("nan")), lens)
+        for b in range(4):
+            expected = by_hand(module, feats[b, : lens[b]], *sizes)
+            assert olens[b] == len(expected)
+            assert (actual[b, : olens[b]] - expected).abs().max() < 1e-5
+
+
+def test_lengths_after_pools():
+    module, num = encoder(**POOLED), 80
+    with torch.no_grad():
+        out, olens, _ = module(torch.randn(num + 1, num, FEATS), torch.arange(num + 1))
+        for length in range(num + 1):
+            frames = max((length - 3) // 2 + 1 - 2, 0)
+            assert olens[length] == math.ceil(frames / 4)
+            if frames:
+                alone, alone_lens, _ = module(torch.randn(1, length, FEATS), torch.tensor([length]))
+                assert alone.shape[1] == alone_lens.item() == olens[length]
+    assert out.shape[1] == olens.max()
+
+
+def test_stream_with_pools_equals_whole_at_every_length():
+    # Every phase of the last frames within pools and chunks, with streams that end everywhere before.
+    module = encoder(**{**POOLED_STREAMING, "right_frames": 0})
+    for num in range(7, 60):
+        feats = torch.randn(8, num, FEATS)
+        lens = num - torch.tensor([0, 1, 2, 3, 5, 8, 13, 40]).clamp(max=num)
+        with torch.no_grad():
+            expected, olens, _ = module(feats, lens)
+            for sizes in ([1], [11, 2]):
+                outputs, state = stream(module, feats, lens, sizes)
+                actual = torch.cat(outputs, dim=1)
+                assert actual.shape == expected.shape and torch.equal(state.lens, olens)
+                valid = torch.arange(expected.shape[1]) < olens[:, None]
+                assert (actual - expected)[valid].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("right", [0, 1, 3])
+def test_lookahead_with_pools_is_what_frames_wait_for_and_depend_on(right):
+    module = encoder(**{**POOLED_STREAMING, "right_frames": right})
+    feats = torch.randn(1, 303, FEATS, requires_grad=True)
+    whole, _, _ = module(feats, torch.tensor([303]))
+    # A plain sum over a normalised frame is constant.
+    weighted = whole * torch.randn(16)
+    needed = []
+    for frame in (1, 3, 5):
+        (grad,) = torch.autograd.grad(weighted[0, frame].sum(), feats, retain_graph=True)
+        last = frame + module.lookahead_frames
+        # Of the four frames of 20 ms that the last one is made of, the last begins at feature 8 * last + 6.
+        needed.append(8 * last + 6 + 6)
+        assert int(grad[0].abs().sum(1).nonzero().max()) == module.last_feature(last) == needed[-1]
+    state, counts = module.initial_state(), []
+    with torch.no_grad():
+        for feature in feats.split(1, dim=1):
+            out, state = module.forward_chunk(feature, state)
+            counts.append(state.emitted)
+    assert [counts.index(emitted) for emitted in (2, 4, 6)] == needed
+
+
+def test_pools_add_no_parameters():
+    assert encoder(**POOLED).state_dict().keys() == encoder(**{**POOLED, "pool_after": ()}).state_dict().keys()
+
+
+def test_taps_carry_the_lengths_of_their_stage():
+    module = encoder(**POOLED_STREAMING)
+    paths = [f"encoders.{n}" for n in range(4)]
+    projections = [f"{path}.self_attn.linear_q" for path in paths]
+    with record(module, [*paths, *projections, "encoders.3:input"]) as recorded:
+        module(torch.randn(3, 120, FEATS), torch.tensor([120, 64, 21]))
+    taps = resolve_lens(recorded, {})
+    stages = [(57, [57, 29, 8]), (29, [29, 15, 4]), (29, [29, 15, 4]), (15, [15, 8, 2])]
+    for path, (num, lens) in zip([*paths, *projections, "encoders.3:input"], [*stages, *stages, stages[3]]):
+        assert taps[path].x.shape == (3, num, 16) and taps[path].lens.tolist() == lens
