@@ -356,5 +356,6 @@ def test_relations_in_every_stage_of_an_encoder_that_pools(tiny_experiment, writ
     labels = {"text": torch.tensor([[3, 4], [5, -1]]), "text_lengths": torch.tensor([2, 1])}
     loss, stats, _ = model(speech=torch.randn(2, 16000), speech_lengths=lens, **labels)
     loss.backward()
-    assert all(stats[f"loss_kd_l{n}"] > 0 for n in range(3))
+    # What the first layer projects is the same in both modes of one model.
+    assert all((stats[f"loss_kd_l{n}"] > 0) == (kind == "espnet" or n > 0) for n in range(3))
     assert all(model.encoder.encoders[n].self_attn.linear_q.weight.grad.abs().sum() > 0 for n in range(3))
