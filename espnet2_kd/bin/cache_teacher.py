@@ -1,4 +1,4 @@
-"""Runs a student's teacher over its speech once and keeps what it says, so that training need not run it."""
+"""Runs a student's teacher over its speech, or its transcripts, once and keeps what it says, so that training need not run it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import argparse
 import fcntl
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espnet2_kd.bin.command import one_line_errors, rate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from espnet2_kd.kd.teachers.feature_cache import FeatureCache
+    from espnet2_kd.kd.teachers.teacher import Teacher
+    from espnet2_kd.tasks.cache_inputs import CacheInput
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -18,8 +25,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--teacher_exp", help="experiment of an espnet teacher, where the configuration does not name it"
     )
     parser.add_argument(
-        "--data_dir", required=True, type=Path, nargs="+", help="formatted speech; needs no transcripts"
+        "--data_dir", required=True, type=Path, nargs="+", help="formatted speech; transcripts only matter to hf_text"
     )
+    parser.add_argument("--token_dir", type=Path, help="the student's token list, in which hf_text reads transcripts")
     parser.add_argument(
         "--cache_dir", required=True, type=Path, help="where the features go, a folder per teacher and taps"
     )
@@ -29,6 +37,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--shard_utts", type=int, default=500, help="utterances in a file; a killed run loses at most as many"
     )
     parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch")
+    parser.add_argument("--batch_units", type=int, default=4096, help="labels in a padded batch of transcripts")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
     return parser
@@ -57,7 +66,7 @@ def cache(args: argparse.Namespace) -> None:
     if kind is None:
         print(f"{args.config}: names no teacher, nothing to cache")
         return
-    if args.teacher_exp:
+    if args.teacher_exp and kind == "espnet":
         conf["exp"] = args.teacher_exp
     terms = parse_terms(config.get("kd_terms") or [])
     if reason := why_not_cached(kind, conf, terms):
@@ -71,100 +80,105 @@ def cache(args: argparse.Namespace) -> None:
 
 
 def _fill(args: argparse.Namespace, kind: str, conf: dict[str, Any], terms: list[Any]) -> None:
-    import torch
-
-    from espnet2_kd.asr.utterances import Utterances
     from espnet2_kd.data.problems import DataError
     from espnet2_kd.kd.registry import ConfigError
     from espnet2_kd.kd.teachers import TEACHERS
-    from espnet2_kd.kd.teachers.cached import FeatureCache, made_by, probe_ids
+    from espnet2_kd.kd.teachers.cached import made_by
+    from espnet2_kd.kd.teachers.feature_cache import FeatureCache
 
-    store = FeatureCache(args.cache_dir, made_by(kind, conf, terms))
+    token_list, inputs = _inputs(args, kind)
+    store = FeatureCache(args.cache_dir, made_by(kind, conf, terms, token_list))
     if damaged := store.damaged(thorough=True):
         print(f"{store.folder}: {', '.join(damaged)} missing or damaged, made again")
         store.drop(damaged)
-    probes = probe_ids(2)
-    sets = [Utterances(path, args.fs) for path in args.data_dir]
-    todo = [{utt for utt in utterances.ids if utt not in store.where} for utterances in sets]
     changed = [
-        f"{utt} of {utterances.data.path}"
-        for utterances in sets
-        for utt in utterances.ids
-        if utt in store.where and store.num_samples(utt) != utterances.num_samples(utt)
+        f"{entry} of {part.name}"
+        for part in inputs
+        for entry in part.entries
+        if entry in store.where and store.size(entry) != part.size(entry)
     ]
     if changed:
         raise ConfigError(
             f"{store.folder}: {len(changed)} utterances have other audio now ({', '.join(changed[:3])}): remove the folder and "
             "cache again"
         )
-    if any(todo) or not store.where.keys() >= set(probes):
+    if any(entry not in store.where for part in inputs for entry in part.entries):
         teacher = TEACHERS.build({kind: conf}, "teacher")
         teacher.model.to(args.device)
+        if token_list:
+            teacher.use_tokens(token_list)
         for term in terms:
             term.teacher_attention = teacher.attention
         store.attention = dict(teacher.attention)
         teacher.watch({path for term in terms for path in term.teacher_taps().values()})
-        keeper = _Keeper(teacher, store, getattr(torch, args.dtype), args)
-        if not store.where.keys() >= set(probes):
-            generator = torch.Generator().manual_seed(0)
-            keeper.hear(probes, list(torch.randn(2, args.fs, generator=generator) * 0.1))
-            keeper.write()
-        for utterances, missing in zip(sets, todo, strict=True):
-            keeper.hear_all(utterances, missing)
-    if problems := [problem for utterances in sets for problem in utterances.problems]:
+        for part in inputs:
+            _Keeper(teacher, store, args).observe_all(part)
+    if problems := [problem for part in inputs for problem in part.problems]:
         raise DataError(problems)
     num_bytes = sum(shard["bytes"] for shard in store.shards.values())
-    print(
-        f"{store.folder}: {len(store.where) - len(probes)} utterances, {num_bytes / 1e6:.1f} MB in {len(store.shards)} shards"
-    )
+    num = len(store.where.keys() - set(inputs[0].entries))
+    what = "texts" if token_list else "utterances"
+    print(f"{store.folder}: {num} {what}, {num_bytes / 1e6:.1f} MB in {len(store.shards)} shards")
+
+
+def _inputs(args: argparse.Namespace, kind: str) -> tuple[list[str], list[CacheInput]]:
+    """The student's tokens, where the teacher reads them, and what it observes: first what a model is built with."""
+    from espnet2_kd.data.tokenizer import TokenSet
+    from espnet2_kd.kd.registry import ConfigError
+    from espnet2_kd.kd.teachers import TEACHERS
+    from espnet2_kd.tasks.cache_inputs import NoiseInput, SpeechInput, TextInput
+
+    if TEACHERS.classes[kind].reads != "text":
+        return [], [NoiseInput(args.fs), *(SpeechInput(path, args.fs, args.batch_seconds) for path in args.data_dir)]
+    if not args.token_dir:
+        raise ConfigError(
+            f"teacher {kind} reads the student's labels: give its token list, --token_dir data/token_list/..."
+        )
+    tokens = TokenSet.load(args.token_dir)
+    texts = [TextInput.read(path, tokens, args.batch_units) for path in args.data_dir]
+    return tokens.tokens, [TextInput.probe(tokens), *texts]
 
 
 class _Keeper:
     """Collects what the teacher says until there is enough for a shard."""
 
-    def __init__(self, teacher: Any, store: Any, dtype: Any, args: argparse.Namespace) -> None:
-        self.teacher, self.store, self.dtype, self.args = teacher, store, dtype, args
-        self.features: dict[str, dict[str, Any]] = {}
-        self.num_samples: dict[str, int] = {}
+    def __init__(self, teacher: Teacher, store: FeatureCache, args: argparse.Namespace) -> None:
+        self.teacher, self.store, self.args = teacher, store, args
+        self.features: dict[str, dict[str, Tensor]] = {}
 
-    def hear_all(self, utterances: Any, missing: set[str]) -> None:
-        import torch
-
+    def observe_all(self, part: CacheInput) -> None:
+        """Keep what is missing of a set."""
         from espnet2_kd.data.progress import Progress
 
-        with Progress(f"cache {utterances.data.path}", len(missing)) as progress:
-            for batch in utterances.batches(self.args.batch_seconds) if missing else []:
-                read = {utt: utterances.read(utt) for utt in batch if utt in missing}
-                speech = {utt: torch.from_numpy(x) for utt, x in read.items() if x is not None}
-                if not speech:
-                    continue
-                self.hear(list(speech), list(speech.values()))
-                progress.step(len(read))
+        missing = [entry for entry in part.entries if entry not in self.store.where]
+        with Progress(f"cache {part.name}", len(missing)) as progress:
+            for entries, batch in part.batches(missing) if missing else []:
+                self._observe(entries, batch)
+                progress.step(len(entries))
                 if len(self.features) >= self.args.shard_utts:
-                    self.write()
-        self.write()
+                    self._write(part)
+        if self.features:
+            self._write(part)
 
-    def hear(self, utts: list[str], speech: list[Any]) -> None:
+    def _observe(self, entries: list[str], batch: dict[str, Any]) -> None:
         import torch
 
         from espnet2_kd.kd.registry import ConfigError
 
-        lens = torch.tensor([len(x) for x in speech])
-        padded = torch.nn.utils.rnn.pad_sequence(speech, batch_first=True)
-        batch = {"speech": padded.to(self.args.device), "speech_lengths": lens.to(self.args.device), "utt_id": utts}
+        device, dtype = self.args.device, getattr(torch, self.args.dtype)
+        batch = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
         for path, seq in self.teacher.observe(batch, {}).items():
-            for b, utt in enumerate(utts):
-                x = seq.x[b, : seq.lens[b]].to("cpu", self.dtype)
+            for b, entry in enumerate(entries):
+                x = seq.x[b, : seq.lens[b]].to("cpu", dtype)
                 if not x.isfinite().all():
+                    utt = batch.get("utt_id", entries)[b]
                     raise ConfigError(f"{utt}: {path} is not finite in {self.args.dtype}: use --dtype float32")
                 # A copy: a view would keep the whole batch in memory.
-                self.features.setdefault(utt, {})[path] = x.clone()
-        self.num_samples.update(zip(utts, lens.tolist(), strict=True))
+                self.features.setdefault(entry, {})[path] = x.clone()
 
-    def write(self) -> None:
-        if self.features:
-            self.store.add(self.features, self.num_samples)
-        self.features, self.num_samples = {}, {}
+    def _write(self, part: CacheInput) -> None:
+        self.store.add(self.features, {entry: part.size(entry) for entry in self.features})
+        self.features = {}
 
 
 if __name__ == "__main__":

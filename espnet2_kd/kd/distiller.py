@@ -151,9 +151,13 @@ def _corrections(counts: Tensor, weight: Tensor | None) -> Tensor:
 def _check_frames(where: str, term: Term, s: Seq, out: dict[str, Seq], t: Seq) -> None:
     if all(_same_frames(value.x.shape[:-1], t.x.shape[:-1]) for value in out.values()):
         return
+    shapes = f"{where}: student tap {term.student!r} gives {list(s.x.shape)} and teacher tap {term.teacher!r} {list(t.x.shape)}"
+    if t.labels is not None and t.label_lens is None:
+        raise ConfigError(
+            f"{shapes} on the same text; the student tap must give a vector per label, and one more if `eos` in teacher_conf"
+        )
     raise ConfigError(
-        f"{where}: student tap {term.student!r} gives {list(s.x.shape)} and teacher tap {term.teacher!r} {list(t.x.shape)} on the "
-        "same audio; both need the same frame rate (front-end hop and subsampling), or a head between: `head: {frame_rate: {up: 2}}`, or "
+        f"{shapes} on the same audio; both need the same frame rate (front-end hop and subsampling), or a head between: `head: {{frame_rate: {{up: 2}}}}`, or "
         "`up: 2` in a `nonstreaming` head, where the teacher has twice as many frames"
     )
 

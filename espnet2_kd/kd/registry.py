@@ -56,20 +56,28 @@ class Registry:
             raise ConfigError(f"{where}: no {self.kind} named {name!r}; {nearest(name, self.classes)}")
         return name, keywords
 
-    def build(self, spec: str | Mapping[str, Any], where: str, **injected: Any) -> Any:
-        """Build the object of `spec`; `injected` are the arguments that the program, not the user, supplies."""
+    def check(
+        self, spec: str | Mapping[str, Any], where: str, injected: Iterable[str] = ()
+    ) -> tuple[type, dict[str, Any]]:
+        """The class of `spec` and its keywords, without building it; `injected` are names the user may not set."""
         name, keywords = self.parse(spec, where)
         cls = self.classes[name]
-        accepted = {
-            k: p
-            for k, p in inspect.signature(cls).parameters.items()
-            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        }
+        accepted = _accepted(cls)
         settable = [key for key in accepted if key not in injected]
         for key in keywords:
             if key not in settable:
                 raise ConfigError(f"{where}: {self.kind} {name!r} has no keyword {key!r}; {nearest(key, settable)}")
-        required = [k for k, p in accepted.items() if p.default is p.empty and k not in injected and k not in keywords]
+        required = [key for key in settable if accepted[key].default is inspect.Parameter.empty and key not in keywords]
         if required:
             raise ConfigError(f"{where}: {self.kind} {name!r} needs {', '.join(required)}")
-        return cls(**keywords, **{key: value for key, value in injected.items() if key in accepted})
+        return cls, keywords
+
+    def build(self, spec: str | Mapping[str, Any], where: str, **injected: Any) -> Any:
+        """Build the object of `spec`; `injected` are the arguments that the program, not the user, supplies."""
+        cls, keywords = self.check(spec, where, injected)
+        return cls(**keywords, **{key: value for key, value in injected.items() if key in _accepted(cls)})
+
+
+def _accepted(cls: type) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(cls).parameters
+    return {key: p for key, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}

@@ -16,7 +16,7 @@ from espnet2_kd.data.table import read_table
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.student import distill, use_autocast
 from espnet2_kd.kd.teachers import TEACHERS
-from espnet2_kd.kd.teachers.cached import CachedTeacher, made_by, why_not_cached
+from espnet2_kd.kd.teachers.cached import CachedTextTeacher, cached_teacher, why_not_cached
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 from espnet2_kd.tasks.config import ArgumentParser
@@ -124,11 +124,27 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
             if reason := why_not_cached(args.teacher, args.teacher_conf, terms):
                 logging.warning("The teacher is not cached, %s: it runs with the student", reason)
                 return TEACHERS.build({args.teacher: args.teacher_conf}, "teacher")
-            cached = CachedTeacher(args.teacher_cache, made_by(args.teacher, args.teacher_conf, terms))
+            cached = cached_teacher(args.teacher_cache, args.teacher, args.teacher_conf, terms, args.token_list)
+            if isinstance(cached, CachedTextTeacher):
+                cls.require_texts(cached, args)
+                return cached
             for files in (args.train_shape_file, args.valid_shape_file, args.unlabelled_shape_file):
                 if files:
-                    cached.require(read_table(files[0]), files[0])
+                    cached.require({utt: utt for utt in read_table(files[0])}, files[0])
             return cached
+
+        @classmethod
+        def require_texts(cls, cached: CachedTextTeacher, args: argparse.Namespace) -> None:
+            """Raise ConfigError unless every transcript is in the cache, read as the student will read it."""
+            preprocess = cls.build_preprocess_fn(args, train=False)
+            for path, name, kind in (
+                *args.train_data_path_and_name_and_type,
+                *args.valid_data_path_and_name_and_type,
+            ):
+                if (name, kind) == ("text", "text") and preprocess is not None:
+                    texts = read_table(path)
+                    keys = {line: cached.key(preprocess("", {"text": line})["text"]) for line in set(texts.values())}
+                    cached.require({utt: keys[line] for utt, line in texts.items()}, path)
 
         @classmethod
         def build_iter_factory(

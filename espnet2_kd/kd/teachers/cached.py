@@ -1,120 +1,29 @@
-"""A teacher that has spoken before: its features, kept on disk under the ids of their utterances."""
+"""A teacher that has spoken before: its features, kept on disk under the ids of their utterances, or under their texts."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Collection, Iterable, Mapping
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet2_kd.data.download import file_sha256
-from espnet2_kd.data.journal import Journal
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
-from espnet2_kd.kd.taps import ATTENTION, in_encoder
+from espnet2_kd.kd.taps import in_encoder
 from espnet2_kd.kd.teachers import TEACHERS
+from espnet2_kd.kd.teachers.feature_cache import FeatureCache
 from espnet2_kd.kd.teachers.teacher import Teacher
+from espnet2_kd.kd.teachers.units import Units, text_key
 from espnet2_kd.kd.term import Term
 
-INDEX = "index.jsonl"
 PROBE = "<probe>"  # the batch that a model is built with; no utterance has such an id
 REDO = "run the caching again: it makes only what is missing"
-
-
-class FeatureCache:
-    """Features of a teacher in shards of safetensors, one folder per teacher and set of taps.
-
-    `index.jsonl` says how they were made, and of each shard, a line for each, its utterances, its size and its SHA-256. A shard
-    is written under a temporary name and enters the index when it is whole, so a killed run loses one shard at most.
-
-    Args:
-        root: where the folder is, or will be; its name is the hash of `made_by`.
-        made_by: all that decides the features but their precision on disk: see the function of this name.
-    """
-
-    def __init__(self, root: str | Path, made_by: Mapping[str, Any]) -> None:
-        self.made_by = dict(made_by)
-        key = hashlib.sha256(json.dumps(self.made_by, sort_keys=True).encode()).hexdigest()[:16]
-        self.folder = Path(root) / key
-        self.shards: dict[str, dict[str, Any]] = {}
-        self.attention: dict[str, str] = dict(ATTENTION)
-        self.index = Journal(self.folder / INDEX)
-        if entries := self.index.read():
-            self._load(*entries)
-        self.where = {utt: name for name, shard in self.shards.items() for utt in shard["utts"]}
-        self._open: dict[str, Any] = {}
-
-    def _load(self, head: dict[str, Any], *shards: dict[str, Any]) -> None:
-        try:
-            made_by, self.attention = head["made_by"], head["attention"]
-            self.shards = {shard.pop("name"): shard for shard in shards}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{self.index.path}: is damaged: remove {self.folder} and cache again") from error
-        if made_by != self.made_by:
-            raise ConfigError(f"{self.folder}: made by something else: remove it and cache again")
-
-    def num_samples(self, utt: str) -> int:
-        """Length of the audio that was heard."""
-        return self.shards[self.where[utt]]["utts"][utt]
-
-    def damaged(self, thorough: bool = False) -> list[str]:
-        """Shards that are missing or not as long as they were; `thorough` reads them and compares their SHA-256."""
-        found = []
-        for name, shard in self.shards.items():
-            path = self.folder / name
-            whole = path.is_file() and path.stat().st_size == shard["bytes"]
-            if not whole or (thorough and file_sha256(path) != shard["sha256"]):
-                found.append(name)
-        return found
-
-    def drop(self, names: Iterable[str]) -> None:
-        """Forget shards, so that their utterances are made again."""
-        for name in names:
-            for utt in self.shards.pop(name)["utts"]:
-                self.where.pop(utt)
-            (self.folder / name).unlink(missing_ok=True)
-        self.index.rewrite(self._head(), *({"name": name, **shard} for name, shard in self.shards.items()))
-
-    def add(self, features: Mapping[str, Mapping[str, Tensor]], num_samples: Mapping[str, int]) -> None:
-        """Keep one more shard: utterance -> path -> `(T, D)`."""
-        from safetensors.torch import save_file
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = next(name for n in range(10**6) if (name := f"shard.{n:06d}.safetensors") not in self.shards)
-        temporary = self.folder / f".{name}.{os.getpid()}"
-        save_file(
-            {f"{path}/{utt}": x.contiguous() for utt, taps in features.items() for path, x in taps.items()}, temporary
-        )
-        self.shards[name] = {
-            "utts": {utt: int(num_samples[utt]) for utt in features},
-            "bytes": temporary.stat().st_size,
-            "sha256": file_sha256(temporary),
-        }
-        self.where.update(dict.fromkeys(features, name))
-        os.replace(temporary, self.folder / name)
-        entry = {"name": name, **self.shards[name]}
-        if len(self.shards) > 1:
-            self.index.append(entry)
-        else:
-            self.index.rewrite(self._head(), entry)
-
-    def _head(self) -> dict[str, Any]:
-        return {"made_by": self.made_by, "attention": dict(self.attention)}
-
-    def read(self, utt: str, path: str) -> Tensor:
-        """`(T, D)` in float32."""
-        from safetensors import safe_open
-
-        name = self.where[utt]
-        if name not in self._open:
-            self._open[name] = safe_open(self.folder / name, framework="pt")
-        return self._open[name].get_tensor(f"{path}/{utt}").float()
 
 
 class CachedTeacher(Teacher):
@@ -134,9 +43,9 @@ class CachedTeacher(Teacher):
         if damaged := self.cache.damaged():
             raise ConfigError(f"{self.cache.folder}: {', '.join(damaged)} missing or cut off: {REDO}")
 
-    def require(self, utts: Collection[str], where: str) -> None:
-        """Raise ConfigError unless the features of all of them are there."""
-        missing = sorted(set(utts) - self.cache.where.keys())
+    def require(self, entries: Mapping[str, str], where: str) -> None:
+        """Raise ConfigError unless the features of all are there: utterance -> what they are kept under."""
+        missing = sorted(utt for utt, entry in entries.items() if entry not in self.cache.where)
         if missing:
             some = " ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
             raise ConfigError(
@@ -147,22 +56,69 @@ class CachedTeacher(Teacher):
         self.paths = set(paths)
 
     def observe(self, batch: dict[str, Any], shared: dict[str, Any]) -> dict[str, Seq]:
-        num = len(batch["speech"])
-        utts = batch.get("utt_id") or probe_ids(num)
-        for utt, samples in zip(utts, batch["speech_lengths"].tolist(), strict=True):
+        entries = batch.get("utt_id") or probe_ids(len(batch["speech"]))
+        for utt, samples in zip(entries, batch["speech_lengths"].tolist(), strict=True):
             if utt not in self.cache.where:
                 raise ConfigError(f"{self.cache.folder}: utterance {utt} is not in the cache: {REDO}")
-            if samples != self.cache.num_samples(utt):
+            if samples != self.cache.size(utt):
                 raise ConfigError(
-                    f"{self.cache.folder}: the teacher heard {self.cache.num_samples(utt)} samples of {utt}, which now has {samples}: "
+                    f"{self.cache.folder}: the teacher heard {self.cache.size(utt)} samples of {utt}, which now has {samples}: "
                     "remove the folder and cache again"
                 )
-        device, observed = batch["speech"].device, {}
+        return self._read(entries, batch["speech"].device)
+
+    def _read(self, entries: Sequence[str], device: torch.device) -> dict[str, Seq]:
+        observed = {}
         for path in self.paths:
-            rows = [self.cache.read(utt, path) for utt in utts]
+            rows = [self.cache.read(entry, path) for entry in entries]
             lens = torch.tensor([len(row) for row in rows], device=device)
             observed[path] = Seq(pad_sequence(rows, batch_first=True).to(device), lens)
         return observed
+
+
+class CachedTextTeacher(CachedTeacher):
+    """Stands in for a teacher that reads: features are kept under the text, so copies of an utterance share them.
+
+    Args:
+        token_list: the student's.
+
+    Raises:
+        ConfigError: as `CachedTeacher`; or a text is not in the cache, which is so too when it has changed.
+    """
+
+    def __init__(self, root: str | Path, made_by: Mapping[str, Any], token_list: Sequence[str]) -> None:
+        super().__init__(root, made_by)
+        self.units = Units(token_list)
+        self.eos: bool = made_by["settings"]["eos"]
+
+    def key(self, labels: Iterable[int]) -> str:
+        """What the features of an utterance with these label ids are kept under."""
+        return text_key([self.units.tokens[label] for label in labels])
+
+    def observe(self, batch: dict[str, Any], shared: dict[str, Any]) -> dict[str, Seq]:
+        if "text" not in batch:
+            return {}
+        texts = self.units.strings(batch)
+        entries = [text_key(units) for units in texts]
+        for b, entry in enumerate(entries):
+            if entry not in self.cache.where:
+                utt = batch["utt_id"][b] if batch.get("utt_id") else "that the model is built with"
+                raise ConfigError(
+                    f"{self.cache.folder}: the text of utterance {utt} is not in the cache, it is new or has changed "
+                    f"({self.units.write(texts[b])[0]!r}): {REDO}"
+                )
+        labels, _ = self.units.labels(batch, self.eos)
+        return {path: replace(seq, labels=labels) for path, seq in self._read(entries, labels.device).items()}
+
+
+def cached_teacher(
+    root: str | Path, kind: str, conf: Mapping[str, Any], terms: Iterable[Term], token_list: Sequence[str]
+) -> CachedTeacher:
+    """What stands in for a teacher of this kind; `token_list` is the student's."""
+    made = made_by(kind, conf, terms, token_list)
+    if TEACHERS.classes[kind].reads == "text":
+        return CachedTextTeacher(root, made, token_list)
+    return CachedTeacher(root, made)
 
 
 def probe_ids(num: int) -> list[str]:
@@ -180,11 +136,23 @@ def why_not_cached(kind: str, conf: Mapping[str, Any], terms: Iterable[Term]) ->
     return f"the terms {', '.join(needy)} need labels" if needy else None
 
 
-def made_by(kind: str, conf: Mapping[str, Any], terms: Iterable[Term]) -> dict[str, Any]:
-    """All that decides the features of a teacher: its kind, the content of its files, and what is read of it."""
-    return {
+def made_by(
+    kind: str, conf: Mapping[str, Any], terms: Iterable[Term], token_list: Sequence[str] = ()
+) -> dict[str, Any]:
+    """All that decides the features of a teacher: its kind, the content of its files, and what is read of it.
+
+    Of one that reads text also its settings and the student's vocabulary, in whose units its features come.
+    """
+    cls, keywords = TEACHERS.check({kind: conf}, "teacher")
+    made = {
         "teacher": kind,
         "task": conf.get("task", "asr"),
-        "files": {path.name: file_sha256(path) for path in TEACHERS.classes[kind].files(**conf)},
+        "files": {path.name: file_sha256(path) for path in cls.files(**keywords)},
         "taps": sorted({f"{term.teacher} {' '.join(sorted(term.reads))}" for term in terms}),
     }
+    if cls.reads == "text":
+        settings = inspect.signature(cls).bind(**keywords)
+        settings.apply_defaults()
+        made["settings"] = {key: value for key, value in settings.arguments.items() if key != "model"}
+        made["tokens"] = hashlib.sha256("\n".join(token_list).encode()).hexdigest()
+    return made

@@ -14,6 +14,7 @@ from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq, length_mask
 from espnet2_kd.kd.taps import as_seq, module_at, record
 from espnet2_kd.kd.teachers import TEACHERS
+from espnet2_kd.kd.teachers.hub import model_files
 from espnet2_kd.kd.teachers.teacher import Teacher
 
 FS = 16000
@@ -70,10 +71,7 @@ class HFSpeechTeacher(Teacher):
     @staticmethod
     def files(model: str) -> list[Path]:
         """The files that decide what this teacher says."""
-        from transformers.utils import cached_file
-
-        folder = Path(cached_file(model, "config.json")).parent
-        return sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
+        return model_files(model)
 
     def watch(self, paths: set[str]) -> None:
         for path in paths:

@@ -16,9 +16,11 @@ class Teacher(ABC):
     """A frozen source of targets.
 
     Attributes:
+        reads: what of an utterance decides its targets, `speech` or `text`.
         attention: where a layer keeps its attention projections `q`, `k`, `v`, as suffixes of its path.
     """
 
+    reads: ClassVar[str] = "speech"
     attention: ClassVar[Mapping[str, str]] = ATTENTION
 
     def join(self, student: nn.Module) -> None:  # noqa: B027  (most teachers do without)
