@@ -24,7 +24,11 @@ class ExperimentError(ValueError):
 
 
 def load_model(
-    exp: str | Path, model_file: str | Path, device: str | torch.device = "cpu", task: str = "asr"
+    exp: str | Path,
+    model_file: str | Path,
+    device: str | torch.device = "cpu",
+    task: str | type = "asr",
+    heads: bool = False,
 ) -> tuple[torch.nn.Module, argparse.Namespace]:
     """Build the model of an ESPnet2 experiment, load its weights, and return it in evaluation mode with its options.
 
@@ -36,7 +40,8 @@ def load_model(
         exp: experiment directory with ``config.yaml``, or a packed model, see `model_pack`.
         model_file: checkpoint, a name in ``exp`` or a path; a packed model has one of its own.
         device: where the model goes.
-        task: module name under ``espnet2.tasks``.
+        task: module name under ``espnet2.tasks``, or the task itself.
+        heads: the weights of distillation heads are wanted too, so the task must build them.
 
     Raises:
         ExperimentError: no configuration or checkpoint, or no file that the configuration names; the checkpoint does not
@@ -45,8 +50,10 @@ def load_model(
     config, checkpoint = find_model(exp, model_file)
     args = argparse.Namespace(**yaml.safe_load(config.read_text(encoding="utf-8")))
     _resolve_paths(args, config.parent)
-    model = _task_class(task).build_model(args)
-    state = _read_weights(checkpoint)
+    model = (_task_class(task) if isinstance(task, str) else task).build_model(args)
+    state = read_weights(checkpoint)
+    if not heads:
+        state = {key: value for key, value in state.items() if not key.startswith(TRAINING_ONLY)}
     _require_equal_keys(model.state_dict(), state, checkpoint)
     try:
         model.load_state_dict(state)
@@ -119,7 +126,8 @@ def _task_class(task: str) -> type:
     raise ExperimentError(f"espnet2.tasks.{task} has no class {name.upper()}")
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a checkpoint, those of distillation heads too; raises ``ExperimentError``."""
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -129,7 +137,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ExperimentError(f"{path}: is not a file of weights: choose an averaged or epoch file")
-    return {key: value for key, value in state.items() if not key.startswith(TRAINING_ONLY)}
+    return state
 
 
 def _require_equal_keys(expected: dict[str, Any], found: dict[str, Any], path: Path) -> None:

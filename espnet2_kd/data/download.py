@@ -33,17 +33,25 @@ class UnsafeArchiveError(DownloadError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the net: mirrors in order of preference, and what is known of its content."""
+    """A file on the net: mirrors in order of preference, and what is known of its content.
+
+    An MD5 tells damage, but not a file that somebody made to match it: for corpora of which nothing better is known.
+    """
 
     urls: Sequence[str]
     name: str
     sha256: str | None = None
     size: int | None = None
+    md5: str | None = None
 
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
+    return _hex_digest(path, "sha256")
+
+
+def _hex_digest(path: Path, algorithm: str) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
@@ -54,8 +62,9 @@ def _verify(path: Path, remote: RemoteFile) -> None:
     size = path.stat().st_size
     if remote.size is not None and size != remote.size:
         raise DownloadError(f"{path}: {size} bytes instead of {remote.size}")
-    if remote.sha256 is not None and (found := file_sha256(path)) != remote.sha256:
-        raise DownloadError(f"{path}: SHA-256 {found} instead of {remote.sha256}")
+    for name, algorithm, promised in (("SHA-256", "sha256", remote.sha256), ("MD5", "md5", remote.md5)):
+        if promised is not None and (found := _hex_digest(path, algorithm)) != promised:
+            raise DownloadError(f"{path}: {name} {found} instead of {promised}")
 
 
 def _append(url: str, part: Path, timeout: float) -> None:

@@ -70,6 +70,12 @@ class Distiller(nn.Module):
         values.update(self.heads[term.name](student[taps["x"]]))
         return values
 
+    def compared(self, term: Term, taps: Taps) -> tuple[dict[str, Seq], dict[str, Seq]]:
+        """What the losses of a term read of both sides, by key (`x`, `future`, `q`, `k`, `v`), equally long."""
+        student, teacher = taps
+        targets = {key: teacher[path] for key, path in term.teacher_taps().items()}
+        return _common_frames(self._student_values(term, student), targets)
+
     def serves(self, term: Term, taps: Taps) -> bool:
         """Whether both sides gave what the term reads; speech without labels reaches the encoder only."""
         student, teacher = taps
@@ -99,13 +105,7 @@ class Distiller(nn.Module):
             passes = [labelled]
             if unlabelled is not None and self.serves(term, unlabelled):
                 passes.append(unlabelled)
-            sides = [
-                _common_frames(
-                    self._student_values(term, student),
-                    {key: teacher[path] for key, path in term.teacher_taps().items()},
-                )
-                for student, teacher in passes
-            ]
+            sides = [self.compared(term, taps) for taps in passes]
             # Sums over time and softmaxes over many keys lose digits in half precision.
             with torch.autocast(labelled[0][term.student].x.device.type, enabled=False):
                 values = {name: torch.cat([loss(*side) for side in sides]) for name, (loss, _) in term.losses.items()}

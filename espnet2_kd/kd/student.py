@@ -71,6 +71,30 @@ class Distilled:
         return loss, stats, weight
 
 
+@torch.no_grad()
+def compare_tokens(model: nn.Module, batch: dict[str, Any]) -> dict[str, list[torch.Tensor]]:
+    """Of each term on vectors, the cosines (T, T) of what the student's head gives with the teacher's, for each utterance.
+
+    `model` is a distilled student in evaluation mode, `batch` as its forward pass takes it.
+    """
+    teacher: Teacher = model.__dict__["teacher"]
+    with record(
+        model, model.kd.student_paths | tellers(model.kd.student_paths) | teacher.shared_paths(model)
+    ) as recorded:
+        model.forward_task(**batch)
+    taps = _both_sides(model, teacher, recorded, batch)
+    teacher.take_loss()
+    found = {}
+    for term in model.kd.terms:
+        s, t = (side.get("x") for side in model.kd.compared(term, taps))
+        if s is None or t is None or s.lens is None or s.x.dim() != 3:
+            continue
+        unit_s, unit_t = (torch.nn.functional.normalize(seq.x.float(), dim=-1) for seq in (s, t))
+        cosines = unit_s @ unit_t.transpose(1, 2)
+        found[term.name] = [matrix[:n, :n].cpu() for matrix, n in zip(cosines, s.lens.tolist(), strict=True)]
+    return found
+
+
 def _both_sides(model: nn.Module, teacher: Teacher, recorded: dict[str, Any], batch: dict[str, Any]) -> Taps:
     """What student and teacher gave for a batch; `recorded` is the student's pass."""
     shared = teacher.shared_paths(model)

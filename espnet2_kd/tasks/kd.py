@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from espnet2.tasks.abs_task import AbsTask
+from espnet2.text.token_id_converter import TokenIDConverter
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2triple_str, str_or_none
 
 from espnet2_kd.data.table import read_table
+from espnet2_kd.data.tokenizer import UNK
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.student import distill, use_autocast
 from espnet2_kd.kd.teachers import TEACHERS
@@ -20,6 +23,7 @@ from espnet2_kd.kd.teachers.cached import CachedTextTeacher, cached_teacher, why
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 from espnet2_kd.tasks.config import ArgumentParser
+from espnet2_kd.tasks.trainer import PicturingTrainer
 from espnet2_kd.tasks.unlabelled import check_unlabelled, mix_unlabelled
 
 # The data loader asks a task for its optional inputs before any config is read, so their names are fixed.
@@ -38,6 +42,7 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
     """Subclass of an ESPnet2 task whose students can be distilled; without `kd_terms` it behaves as the stock task."""
 
     class KDTask(task):
+        trainer = PicturingTrainer
         num_parameters: int | None = None
 
         @classmethod
@@ -117,6 +122,14 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
             return model
 
         @classmethod
+        def build_preprocess_fn(cls, args: argparse.Namespace, train: bool):
+            preprocess = super().build_preprocess_fn(args, train)
+            if preprocess is not None and args.token_type == "hugging_face" and UNK in _tokens(args.token_list):
+                # ESPnet2 would number word pieces as the tokenizer does, whatever the token list says.
+                preprocess.token_id_converter = TokenIDConverter(args.token_list, unk_symbol=UNK)
+            return preprocess
+
+        @classmethod
         def build_teacher(cls, args: argparse.Namespace) -> Teacher:
             if not args.teacher_cache:
                 return TEACHERS.build({args.teacher: args.teacher_conf}, "teacher")
@@ -161,6 +174,12 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
 
     KDTask.__name__ = KDTask.__qualname__ = f"KD{task.__name__}"
     return KDTask
+
+
+def _tokens(token_list: str | list[str]) -> list[str]:
+    if isinstance(token_list, str):
+        return Path(token_list).read_text(encoding="utf-8").splitlines()
+    return list(token_list)
 
 
 def probe_batch(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, Any]:

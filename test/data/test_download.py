@@ -68,12 +68,12 @@ def server(tmp_path):
         running.shutdown()
 
 
-def remote(*urls, sha256=DIGEST, size=NUM_BYTES):
-    return RemoteFile(urls, "corpus.bin", sha256, size)
+def remote(*urls, sha256=DIGEST, size=NUM_BYTES, md5=None):
+    return RemoteFile(urls, "corpus.bin", sha256, size, md5)
 
 
 def test_download_takes_the_second_mirror_and_fetches_once(server, tmp_path):
-    file = remote(f"{server}/absent.bin", f"{server}/corpus.bin")
+    file = remote(f"{server}/absent.bin", f"{server}/corpus.bin", md5=hashlib.md5(CONTENT).hexdigest())
     assert download(file, tmp_path / "d").read_bytes() == CONTENT
     assert sorted(os.listdir(tmp_path / "d")) == ["corpus.bin"]
     assert download(file, tmp_path / "d").read_bytes() == CONTENT
@@ -104,7 +104,14 @@ def test_complete_part_is_accepted(server, tmp_path):
     assert download(remote(f"{server}/corpus.bin"), tmp_path).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(("known", "message"), [({"sha256": "0" * 64}, "SHA-256"), ({"size": 7}, "bytes instead of 7")])
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"sha256": "0" * 64}, "SHA-256"),
+        ({"size": 7}, "bytes instead of 7"),
+        ({"md5": "0" * 32}, "MD5 .* instead of 0"),
+    ],
+)
 def test_altered_download_leaves_nothing(server, tmp_path, known, message):
     with pytest.raises(DownloadError, match=message):
         download(remote(f"{server}/corpus.bin", **known), tmp_path / "d")

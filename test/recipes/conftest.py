@@ -56,7 +56,7 @@ def recipe(tmp_path):
 
     def copy(name):
         source, target = ROOT / "egs2" / name / "asr1", tmp_path / "egs2" / name / "asr1"
-        for path in [source / "run.sh", *source.glob("local/*.*"), *source.glob("conf/*.yaml")]:
+        for path in [*source.glob("run*.sh"), *source.glob("local/*.*"), *source.glob("conf/*.yaml")]:
             (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target / path.relative_to(source))
         return Recipe(target)

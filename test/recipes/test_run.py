@@ -67,14 +67,14 @@ def start(tmp_path, recipe):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(ROOT / name)
 
-    def call(name, *options):
+    def call(name, *options, script="run.sh"):
         if name not in paths:
             paths[name] = recipe(name).path
         path = paths[name]
         output = path / f"output.{len(runs)}"
         with output.open("w") as stream:
             process = subprocess.Popen(
-                ["bash", path / "run.sh", *options],
+                ["bash", path / script, *options],
                 cwd="/",
                 env={**os.environ, "KD_VENV": sys.prefix, "OMP_NUM_THREADS": "1"},
                 stdout=stream,
@@ -306,6 +306,37 @@ def check_pseudo_labels(path, teacher, student):
     assert config["train_data_path_and_name_and_type"][1] == [f"exp/{student.name}/data/text", "text", "text"]
     assert config["train_shape_file"] == [
         f"exp/{student.name}/data/{name}" for name in ("speech_shape", "text_shape.bpe")
+    ]
+
+
+def test_mini_taught_by_bert(start):
+    """HieraDist's four rows: MiniLM's word pieces, its vectors read once, decoding by fires, live too."""
+    rows = ("train_cif", "train_cif_acd", "train_cif_lrd", "train_cif_hkd")
+    small = "--max_epoch 1 --num_iters_per_epoch 6 --batch_bins 300000 --scheduler_conf total_steps=6"
+    run, path = start("mini", *TINY, "--asr_args", small, script="run_cif.sh")
+    run.finish()
+    tokens = (path / "data/token_list/hugging_face_minilm/tokens.txt").read_text().split("\n")[:-1]
+    assert tokens[:2] == ["<blank>", "<unk>"] and tokens[-1] == "<sos/eos>"
+    for name in rows:
+        exp = exp_of(path, name)
+        log = (exp / "train.log").read_text()
+        assert ("loss_kd_acd" in log) == (name[-3:] in ("acd", "hkd"))
+        assert ("loss_kd_lrd" in log) == (name[-3:] in ("lrd", "hkd"))
+        state = torch.load(exp / "valid.acc.ave.pth", weights_only=True)
+        assert not any(key.startswith("kd.") for key in state)
+        assert state["decoder.output_layer.weight"].shape[0] == len(tokens)
+        decoded = exp / "decode_decode_cif_valid.acc.ave/test"
+        live = [json.loads(line) for line in (decoded / "stream.jsonl").read_text().splitlines()]
+        assert {record["utt"]: record["text"] for record in live} == table(decoded / "text")
+        assert json.loads((decoded / "stream.json").read_text())["mode"] == "streaming"
+    # Both readings of the same teacher share what it says of equal taps.
+    assert len(list(path.glob("exp/teacher_cache/*/index.jsonl"))) == 1
+    assert "texts" in (exp_of(path, "train_cif_acd") / "cache.log").read_text()
+    found = markdown_tables((path / "RESULTS_cif.md").read_text(encoding="utf-8"))[0]
+    assert [(row["system"].removesuffix(" †"), row["role"].split(" (")[0]) for row in found] == [
+        ("-", "teacher"),
+        ("train_cif", "student, no distillation"),
+        *((name, "distilled student") for name in sorted(rows[1:])),
     ]
 
 

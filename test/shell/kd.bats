@@ -52,7 +52,7 @@ stages_of() {
 }
 
 @test "it stays a file that one reads in one sitting" {
-    [ "$(wc -l <"${kd}")" -le 370 ]
+    [ "$(wc -l <"${kd}")" -le 350 ]
     refute grep -nE '\beval\b' "${kd}" "${root}"/utils/*.sh
 }
 
@@ -154,6 +154,33 @@ stages_of() {
     run "${kd}" "${sets[@]}" --token_type hugging_face --dry_run true
     [ "${status}" -eq 1 ]
     [[ "${output}" == *"for word pieces of Hugging Face: --hf_model" ]]
+}
+
+@test "a language model is trained on the same tokens, and reports come for every inference config" {
+    printf 'search: beam\nlm: exp/lm_train_lm\n' >conf/decode_lm.yaml
+    printf 'lm: transformer\n' >conf/train_lm.yaml
+    run "${kd}" "${sets[@]}" --dry_run true --lm_config conf/train_lm.yaml --report RESULTS_X.md \
+        --inference_config "conf/decode.yaml conf/decode_lm.yaml"
+    [ "${status}" -eq 0 ]
+    [[ "${output}" == *"lm_text --text dump/raw/train/text --token_dir data/token_list/bpe_unigram30 --output_dir exp/lm_train_lm/train"* ]]
+    [ "$(grep -c 'espnet2.bin.lm_train --config conf/train_lm.yaml' <<<"${output}")" -eq 1 ]
+    [ "$(grep -c 'bin.decode .*--config conf/decode_lm.yaml' <<<"${output}")" -eq 3 ]
+    [[ "${output}" == *"--inference_tag decode_decode_lm_valid.loss_transducer.ave "*"--output RESULTS_X_decode_lm.md"*results_x_decode_lm.json* ]]
+    [[ "${output}" == *"--output RESULTS_X.md"*results_x.json* ]]
+    run "${kd}" "${sets[@]}" --dry_run true --stage 4 --stop_stage 4 --lm_config conf/train_lm.yaml --lm_train_text a.txt
+    [[ "${output}" == *"lm_text --text a.txt --no_ids"* ]]
+    run "${kd}" "${sets[@]}" --dry_run true --lm_config conf/none.yaml
+    [ "${status}" -eq 1 ]
+    [[ "${output}" == *"no such file: "*"conf/none.yaml" ]]
+}
+
+@test "the validation set may be a test set, with all of its utterances" {
+    run "${kd}" --train_set train --valid_set valid --test_sets "valid test" --distill_configs conf/train_student.yaml --dry_run true
+    [ "${status}" -eq 0 ]
+    [ "$(grep -c 'format_audio .* data/valid ' <<<"${output}")" -eq 1 ]
+    [[ "$(grep 'bin.decode .*/valid/' <<<"${output}" | head -n 1)" == *"--data_dir dump/raw/org/valid/split"* ]]
+    [[ "$(grep 'bin.score .*/valid ' <<<"${output}" | head -n 1)" == *"--ref dump/raw/org/valid/text"* ]]
+    [[ "$(grep 'bin.decode .*/test/' <<<"${output}" | head -n 1)" == *"--data_dir dump/raw/test/split"* ]]
 }
 
 @test "a recipe may do without a teacher of its own" {

@@ -6,7 +6,7 @@ check_options() {
     for name in stage stop_stage nj inference_nj ngpu num_threads; do
         [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
     done
-    for name in train_set valid_set test_sets seeds distill_configs; do
+    for name in train_set valid_set test_sets seeds distill_configs inference_config; do
         [[ -n ${!name} ]] || fail "--${name} is not set"
     done
     [[ ${token_type} =~ ^(bpe|char|word)$ || -n ${hf_model} ]] ||
@@ -19,7 +19,7 @@ check_options() {
     done
     while read -r name; do
         [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
-    done < <(with_bases "${config_list[@]}" "${inference_config}")
+    done < <(with_bases "${config_list[@]}" "${inference_list[@]}" ${lm_config:+"${lm_config}"})
     for name in "${distill_config_list[@]}"; do
         [[ -n ${teacher_config} ]] || ! wants_teacher "${name}" || fail "${name}: needs a teacher: --teacher_config"
         [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}")$(value_of pseudo_labels "${name}") ]] ||

@@ -45,9 +45,12 @@ teacher_config=conf/train_teacher.yaml  # how the teacher is trained; "" where s
 cache_teacher=false       # run teachers over the speech once and keep what they say, instead of with every student
 distill_configs=""        # how each student is trained; where kd_terms are given, it learns from the teacher
 seeds="1"                 # every system is trained once per seed
+lm_config=""              # how a language model is trained (exp/lm_<config>), for inference configs that name it
+lm_train_text=""          # its text, a sentence a line, instead of the transcripts
 asr_args=""               # more options for every training, e.g. "--max_epoch 3"
-inference_config=conf/decode.yaml  # how to search
+inference_config=conf/decode.yaml  # how to search; several configs: each gets a report of its own
 inference_asr_model=valid.loss_transducer.ave.pth  # which checkpoint is decoded and teaches
+report=RESULTS.md         # name of the report; of a second inference config it is RESULTS_<config>.md
 score_opts=""             # more options for the report, e.g. "--title Digits"
 
 COMMAND_LINE=("$@")
@@ -62,6 +65,10 @@ COMMAND_LINE=("$@")
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
 # shellcheck source=check_options.sh
 . "${TEMPLATE}/check_options.sh"
+# shellcheck source=evaluate.sh
+. "${TEMPLATE}/evaluate.sh"
+# shellcheck source=language_model.sh
+. "${TEMPLATE}/language_model.sh"
 # shellcheck source=student_data.sh
 . "${TEMPLATE}/student_data.sh"
 CMD_SH=./cmd.sh
@@ -69,12 +76,12 @@ CMD_SH=./cmd.sh
 # shellcheck source=cmd.sh
 . "${CMD_SH}"
 
-NUM_STREAM_UTTS=50  # per test set, decoded as if live; one after the other, so that the timing is honest
 STAGES=("" data feats stats teacher distill decode score pack)
 
 read -ra distill_config_list <<<"${distill_configs}"
 config_list=(${teacher_config:+"${teacher_config}"} "${distill_config_list[@]}")
 read -ra test_set_list <<<"${test_sets}"
+read -ra inference_list <<<"${inference_config}"
 read -ra unlabelled_list <<<"${unlabelled_set}"
 read -ra seed_list <<<"${seeds}"
 read -ra asr_arg_list <<<"${asr_args}"
@@ -95,7 +102,6 @@ valid_dir=${dumpdir}/raw/${valid_set}
 unlabelled_dir=${dumpdir}/raw/${unlabelled_set}
 audio_type=sound
 [[ ${audio_format} != ark ]] || audio_type=kaldi_ark
-inference_tag=decode_$(basename "${inference_config}" .yaml)_${inference_asr_model%.pth}
 
 # exp_of CONFIG SEED: the experiment directory.
 exp_of() {
@@ -143,7 +149,7 @@ stage_2_feats() {
         format_set "${dset}" "${org}/${dset}"
     done
     for dset in "${test_set_list[@]}"; do
-        format_set "${dset}" "${dumpdir}/raw/${dset}"
+        [[ ${dset} == "${valid_set}" ]] || format_set "${dset}" "${dumpdir}/raw/${dset}"
     done
     for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}"; do
         once "${dumpdir}/raw/${dset}/.filtered" "${org}/${dset}"/{wav.scp,text} -- \
@@ -269,53 +275,12 @@ train_all() {
 }
 
 stage_4_teacher() {
+    [[ -z ${lm_config} ]] || train_lm
     [[ -z ${teacher_config} ]] || train_all "${teacher_config}"
 }
 
 stage_5_distill() {
     train_all "${distill_config_list[@]}"
-}
-
-stage_6_decode() {
-    local exp dset from out jobs aligner
-    local -a model
-    aligner=$(exp_of "${config_list[0]}" "${seed_list[0]}")
-    for exp in $(all_exps); do
-        model=(--exp "${exp}" --model_file "${inference_asr_model}" --config "${inference_config}")
-        for dset in "${test_set_list[@]}"; do
-            from=${dumpdir}/raw/${dset}
-            out=${exp}/${inference_tag}/${dset}
-            jobs=$(num_jobs "${inference_nj}" "${from}/wav.scp")
-            once "${from}/split${jobs}utt/.done" "${from}"/{wav.scp,text} -- \
-                python3 -m espnet2_kd.bin.data_dir split --num "${jobs}" "${from}"
-            once "${out}/logdir/.done" "${from}"/{wav.scp,text} "${inference_config}" \
-                "${exp}/${inference_asr_model}" -- \
-                "${decode_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${out}/logdir/decode.JOB.log" \
-                python3 -m espnet2_kd.bin.decode "${model[@]}" \
-                --data_dir "${from}/split${jobs}utt/JOB" --output_dir "${out}/logdir/output.JOB"
-            once "${out}/.decoded" "${out}/logdir/.done" -- join_parts "${jobs}" "${out}" text token score
-            once "${out}/.streamed" "${from}"/{wav.scp,text} "${inference_config}" \
-                {"${exp}","${aligner}"}/"${inference_asr_model}" -- \
-                "${decode_command[@]}" --follow '[0-9]+/[0-9]+' "${out}/stream.log" \
-                python3 -m espnet2_kd.bin.stream "${model[@]}" --data_dir "${from}" --max_utts "${NUM_STREAM_UTTS}" \
-                --num_threads 1 --align_exp "${aligner}" --output_dir "${out}"
-        done
-    done
-}
-
-stage_7_score() {
-    local exp dset out
-    for exp in $(all_exps); do
-        for dset in "${test_set_list[@]}"; do
-            out=${exp}/${inference_tag}/${dset}
-            once "${out}/.scored" "${out}/text" "${dumpdir}/raw/${dset}"/{text,utt2spk} -- \
-                python3 -m espnet2_kd.bin.score --ref "${dumpdir}/raw/${dset}/text" --hyp "${out}/text" \
-                --utt2spk "${dumpdir}/raw/${dset}/utt2spk" --token_dir "${token_dir}" --output_dir "${out}"
-        done
-    done
-    closing=$(run python3 -m espnet2_kd.bin.report --exp_dirs "$(all_exps | paste -sd ' ')" \
-        --inference_tag "${inference_tag}" --test_sets "${test_sets}" --json "${expdir}/report/results.json" \
-        --output RESULTS.md --synthetic "${synthetic}" "${score_opt_list[@]}")
 }
 
 stage_8_pack() {
@@ -358,7 +323,7 @@ main() {
         log "Stage ${number}: ${STAGES[number]}"
         "stage_${number}_${STAGES[number]}"
     done
-    [[ -z ${closing} ]] || printf '%s\n' "${closing}"  # at the end, where it is seen
+    [[ -z ${closing} ]] || printf '%s' "${closing}"  # at the end, where it is seen
     log "Successfully finished. [elapsed=${SECONDS}s]"
 }
 

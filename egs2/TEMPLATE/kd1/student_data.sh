@@ -17,10 +17,10 @@ add_pseudo_labels() {
     local exp=$1 teacher=$2 confidence=$3 device=cpu heard=$2/pseudo_labels/${unlabelled_set}
     [[ -n ${teacher} ]] || fail "pseudo_labels come from the recipe's teacher; leave \"exp\" out of teacher_conf"
     ((ngpu == 0)) || device=cuda
-    once "${heard}/.done" "${unlabelled_dir}/wav.scp" "${inference_config}" "${teacher}/${inference_asr_model}" -- \
+    once "${heard}/.done" "${unlabelled_dir}/wav.scp" "${inference_list[0]}" "${teacher}/${inference_asr_model}" -- \
         "${cuda_command[@]}" --gpu "$((ngpu > 0))" --follow '[0-9]+/[0-9]+' "${heard}/label.log" \
         python3 -m espnet2_kd.bin.pseudo_label --exp "${teacher}" --model_file "${inference_asr_model}" \
-        --config "${inference_config}" --device "${device}" --num_threads "${num_threads}" \
+        --config "${inference_list[0]}" --device "${device}" --num_threads "${num_threads}" \
         --data_dir "${unlabelled_dir}" --output_dir "${heard}"
     once "${exp}/data/.done" "${train_dir}"/{wav.scp,text} "${heard}"/{text,utt2confidence} "${token_dir}/tokens.txt" -- \
         join_heard "${heard}" "${confidence}" "${train_dir}" "${exp}/data"

