@@ -13,7 +13,7 @@ from espnet2_kd.bin.plot_cif import main as plot_cif
 from espnet2_kd.kd.student import compare_tokens
 from espnet2_kd.tasks.asr import KDASRTask
 
-WORDS = ["a", "b", "c"]
+WORDS = ["ab", "cd", "ef"]
 TOKENS = ["<blank>", "<unk>", *WORDS, "<sos/eos>"]
 
 
@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
         (folder / name).mkdir()
     write_bert(folder / "bert")
     generator = np.random.default_rng(0)
-    texts = {f"u{n}": text for n, text in enumerate(["a b c", "b", "c c a", "a b"])}
+    texts = {f"u{n}": text for n, text in enumerate(["ab cd ef", "cd", "ef ef ab", "ab cd"])}
     for utt in texts:
         soundfile.write(folder / f"data/{utt}.wav", generator.standard_normal(16000) * 0.1, 16000)
     tables = {
@@ -133,7 +133,7 @@ def test_cosines_of_student_and_teacher(trained):
         enc, lens = model.encode(batch["speech"], batch["speech_lengths"])
         student = model.kd.heads["acd"].linear(model.cif(enc, lens, torch.tensor([4, 2])).fired)
         bert = model.__dict__["teacher"].model
-        ids = torch.tensor([[2, 5, 6, 7, 3]])  # [CLS] a b c [SEP]
+        ids = torch.tensor([[2, 5, 6, 7, 3]])  # [CLS] ab cd ef [SEP]
         teacher = bert(input_ids=ids).last_hidden_state[0, 1:]
     for i in range(4):
         for j in range(4):
