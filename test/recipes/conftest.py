@@ -77,3 +77,22 @@ def local_module(monkeypatch):
     for name in set(sys.modules) - before:
         if "/egs2/" in (getattr(sys.modules[name], "__file__", None) or ""):
             del sys.modules[name]
+
+
+@pytest.fixture
+def chinese_bert():
+    """Return a function that writes a BERT of twelve thin layers with random weights and Chinese BERT's kind of tokenizer."""
+    import torch
+    import transformers
+
+    def write(folder, sentences):
+        folder.mkdir()
+        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set("".join(sentences)))]
+        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+        transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 16}
+        torch.manual_seed(0)
+        transformers.BertModel(transformers.BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(folder)
+        return folder
+
+    return write

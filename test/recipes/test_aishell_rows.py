@@ -11,13 +11,12 @@ from espnet2_kd.asr.decode_config import DecodeConfig
 from espnet2_kd.tasks.asr import KDASRTask
 from espnet2_kd.tasks.config import load_config
 
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 CONF = Path(__file__).resolve().parents[2] / "egs2/aishell/asr1/conf"
 ACD = ("cif", {"contrastive": {"temperature": 0.02, "num_negatives": 700, "reduction": "sum"}}, 1.0)
 LRD = ("decoder.state", {"mse": {"dims": "sum", "reduction": "sum"}}, 0.01)
 ROWS = {"cif": {}, "cif_acd": {"acd": ACD}, "cif_lrd": {"lrd": LRD}, "cif_hkd": {"acd": ACD, "lrd": LRD}}
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def row(name):
@@ -117,17 +116,8 @@ def sentences(local_module):
 
 
 @pytest.fixture
-def bert(tmp_path, sentences):
-    """Twelve thin layers with random weights and the tokenizer of Chinese BERT, over the characters of the sentences."""
-    folder = tmp_path / "bert"
-    folder.mkdir()
-    pieces = [*SPECIAL, *sorted(set("".join(sentences)))]
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
-    transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 16}
-    torch.manual_seed(0)
-    transformers.BertModel(transformers.BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(folder)
-    return folder
+def bert(tmp_path, chinese_bert, sentences):
+    return chinese_bert(tmp_path / "bert", sentences)
 
 
 @pytest.mark.parametrize("name", ROWS)

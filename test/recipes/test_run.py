@@ -340,6 +340,49 @@ def test_mini_taught_by_bert(start):
     ]
 
 
+def test_aishell(start, recipe, chinese_bert, local_module, tmp_path):
+    """Mandarin characters, a Chinese BERT, the whole depth of the models, and decoding with and without a language model."""
+    bert = chinese_bert(
+        tmp_path / "bert", [text.replace(" ", "") for text in local_module("aishell", "synthetic").SENTENCES]
+    )
+    conf = recipe("aishell").path / "conf"
+    (conf / "lm_small.yaml").write_text(
+        "lm: transformer\nlm_conf: {embed_unit: 8, att_unit: 8, head: 2, unit: 8, layer: 1}\nmax_epoch: 1\n"
+        "batch_type: unsorted\nbatch_size: 8\noptim: adam\nbest_model_criterion: [[valid, loss, min]]\n"
+    )
+    (conf / "decode_small.yaml").write_text("search: beam\nbeam_size: 3\nlm: exp/lm_lm_small\nlm_weight: 2.0\n")
+    narrow = "--encoder_conf output_size=16 --encoder_conf linear_units=16 --encoder_conf input_channels=4"
+    short = "--max_epoch 1 --num_iters_per_epoch 2 --batch_bins 400000 --use_amp false --num_workers 0"
+    run, path = start(
+        "aishell",
+        *TINY,
+        *("--distill_configs", "conf/train_cif.yaml conf/train_cif_hkd.yaml", "--lm_config", "conf/lm_small.yaml"),
+        *("--inference_config", "conf/decode.yaml conf/decode_small.yaml"),
+        *("--asr_args", f"{narrow} --decoder_conf linear_units=16 {short} --teacher_conf model={bert}"),
+    )
+    output = run.finish()
+    tokens = (path / "data/token_list/char/tokens.txt").read_text(encoding="utf-8").split()
+    assert all(len(token) == 1 for token in tokens[2:-1])
+    text = table(path / "exp/lm_lm_small/train/text")
+    assert sorted(said.replace(" ", "") for said in text.values()) == sorted(
+        table(path / "dump/raw/train/text").values()
+    )
+    assert "loss_kd_acd" in (exp_of(path, "train_cif_hkd") / "train.log").read_text()
+    hyps = []
+    for decode, report in (("decode", "RESULTS"), ("decode_small", "RESULTS_decode_small")):
+        assert f"report: {report}.md" in output
+        for test_set in ("dev", "test"):
+            decoded = exp_of(path, "train_cif_hkd") / f"decode_{decode}_valid.acc.ave/{test_set}"
+            assert table(decoded / "text").keys() == table(path / f"data/{test_set}/text").keys()
+            hyps.append(table(decoded / "score"))
+        rows = markdown_tables((path / f"{report}.md").read_text(encoding="utf-8"))[0]
+        assert [row["system"].removesuffix(" †") for row in rows] == ["-", "train_cif", "train_cif_hkd"]
+    assert hyps[0].keys() == hyps[2].keys() and hyps[0] != hyps[2]
+    live = [json.loads(line) for line in (decoded / "stream.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {record["utt"]: record["text"] for record in live} == table(decoded / "text")
+    assert any(path.glob("exp/asr_train_cif_hkd_seed1/att_ws/*/acd.1ep.png"))
+
+
 def test_mini_killed_while_it_distills(start, tmp_path, monkeypatch):
     """A run that is killed with all its processes goes on where it was: same teacher, and the student's next epoch."""
     roles = {"train_teacher": "teacher", "train_kd_aux": "distilled student"}
