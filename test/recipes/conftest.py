@@ -52,10 +52,10 @@ def base_environment():
 
 @pytest.fixture
 def recipe(tmp_path):
-    """Return a function that copies egs2/<name>/asr1, without what its stages have made."""
+    """Return a function that copies egs2/<name>/<task>, without what its stages have made."""
 
-    def copy(name):
-        source, target = ROOT / "egs2" / name / "asr1", tmp_path / "egs2" / name / "asr1"
+    def copy(name, task="asr1"):
+        source, target = ROOT / "egs2" / name / task, tmp_path / "egs2" / name / task
         for path in [*source.glob("run*.sh"), *source.glob("local/*.*"), *source.glob("conf/*.yaml")]:
             (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target / path.relative_to(source))
@@ -66,11 +66,11 @@ def recipe(tmp_path):
 
 @pytest.fixture
 def local_module(monkeypatch):
-    """Return a function that imports egs2/<corpus>/asr1/local/<module>.py; the recipes' modules share names."""
+    """Return a function that imports egs2/<corpus>/<task>/local/<module>.py; the recipes' modules share names."""
     before = set(sys.modules)
 
-    def load(corpus, module):
-        monkeypatch.syspath_prepend(str(ROOT / "egs2" / corpus / "asr1" / "local"))
+    def load(corpus, module, task="asr1"):
+        monkeypatch.syspath_prepend(str(ROOT / "egs2" / corpus / task / "local"))
         return __import__(module)
 
     yield load
