@@ -49,7 +49,7 @@ def load_model(
     """
     config, checkpoint = find_model(exp, model_file)
     args = argparse.Namespace(**yaml.safe_load(config.read_text(encoding="utf-8")))
-    _resolve_paths(args, config.parent)
+    resolve_paths(args, config.parent)
     model = (_task_class(task) if isinstance(task, str) else task).build_model(args)
     state = read_weights(checkpoint)
     if not heads:
@@ -90,7 +90,8 @@ def _find(exp: Path, name: str | Path) -> Path:
     raise ExperimentError(f"{exp / name}: not found; *{kind} files there: {', '.join(there) or 'none'}")
 
 
-def _resolve_paths(args: argparse.Namespace, exp: Path) -> None:
+def resolve_paths(args: argparse.Namespace, exp: Path) -> None:
+    """Let the files that a configuration names be found, from the directory that contains `exp/` or else from here."""
     holder = vars(args)
     for name in PATH_OPTIONS:
         if isinstance(holder.get(name), str):
