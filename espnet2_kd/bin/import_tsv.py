@@ -20,7 +20,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--audio_root", help="folder where paths start; default: that of the TSV file")
     parser.add_argument("--text_column", default="text", help="column of the words")
     parser.add_argument(
-        "--intent_column", default="intent", help="column of the intent, or several in quotes, joined by _"
+        "--intent_column", default="intent", help="column of the intent, or several in quotes, one for each slot"
     )
     parser.add_argument("--only", default="", metavar="SPLITS", help="import these splits, in quotes; default: all")
     parser.add_argument("--rename", default="", metavar="SPLIT=SET", help='other names for the sets, as "dev=valid"')

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from espnet2_kd.data.entry import audio_path, is_command
 from espnet2_kd.data.ids import has_speaker_prefix, id_fault
+from espnet2_kd.data.intents import LabelLine, form_problems
 from espnet2_kd.data.problems import Problem
 from espnet2_kd.data.table import Row, read_rows
 
 _FIX = "python -m espnet2_kd.bin.data_dir fix"
 _RESERVED = {"<s>", "</s>", "#0", "<blank>", "<sos/eos>"}
-_WORD_TABLES = ("text", "transcript", "label")
+_WORD_TABLES = ("text", "transcript")
 _NUMBER_TABLES = ("utt2dur", "utt2num_samples")
-_UTT_TABLES = (*_WORD_TABLES, "segments", "utt2spk", *_NUMBER_TABLES, "utt2uniq", "utt2lang")
+_UTT_TABLES = (*_WORD_TABLES, "label", "segments", "utt2spk", *_NUMBER_TABLES, "utt2uniq", "utt2lang")
 _ALL = ("wav.scp", *_UTT_TABLES, "spk2utt", "spk2gender")
 
 
@@ -53,6 +54,8 @@ def check_data_dir(
     problems += _check_segments(path, tables)
     for name in _WORD_TABLES:
         problems += _check_words(path / name, tables.get(name, {}), allow_empty_text)
+    labels = tables.get("label", {})
+    problems += form_problems(LabelLine(str(path / "label"), row.line, utt, row.value) for utt, row in labels.items())
     for name in _NUMBER_TABLES:
         problems += _check_numbers(path / name, tables.get(name, {}))
     problems += _check_audio_entries(path / "wav.scp", tables.get("wav.scp", {}), need_audio, allow_pipes)
@@ -67,7 +70,7 @@ def _check_lines(path: Path, name: str, rows: Iterable[Row]) -> list[Problem]:
             problems.append(Problem(file, row.line, row.key, f"unsafe id, it {fault}", "rename it in every file"))
         for odd in row.odd:
             problems.append(Problem(file, row.line, row.key, f"{odd} in the line", f"{_FIX} --normalise {path}"))
-        if not row.odd and name in _WORD_TABLES and ("  " in row.value or row.value.endswith(" ")):
+        if not row.odd and name in (*_WORD_TABLES, "label") and ("  " in row.value or row.value.endswith(" ")):
             problems.append(
                 Problem(file, row.line, row.key, "repeated or trailing spaces", f"{_FIX} --normalise {path}")
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.ids import id_fault, with_speaker_prefix
+from espnet2_kd.data.intents import LabelLine, form_problems, label_line, unseen_problems
 from espnet2_kd.data.problems import DataError, Problem
 from espnet2_kd.data.table import normalise_spaces
 from espnet2_kd.data.tsv import TsvRow, read_tsv
@@ -21,7 +22,7 @@ REQUIRED = ("utt_id", "speaker", "path")
 class ImportOptions:
     """Where audio paths start (default: the TSV's folder), columns to read, and how splits become set names.
 
-    Several intent columns are joined by `_`. `only` keeps these splits (all when empty); `rename` maps split to set;
+    Each intent column is a slot of the label. `only` keeps these splits (all when empty); `rename` maps split to set;
     `default_set` names the set of rows without a split (default: the TSV's stem).
     """
 
@@ -35,7 +36,7 @@ class ImportOptions:
 
 @dataclass
 class Utterance:
-    """One utterance on its way into a data directory; `text` and `intent` are None where the source has none."""
+    """One utterance on its way into a data directory; `text` and `label` are None where the source has none."""
 
     row: TsvRow
     set: str
@@ -43,13 +44,17 @@ class Utterance:
     spk: str
     path: str
     text: str | None = None
-    intent: str | None = None
+    label: dict[str, str] | None = None
+
+    def label_line(self) -> LabelLine:
+        """The label as a line of the table `label`, with its place in the source."""
+        return LabelLine(self.row.file, self.row.line, _utt(self.row), label_line(self.label or {}))
 
 
 def import_tsv(paths: Sequence[str | PathLike], data_root: str | PathLike, options: ImportOptions) -> list[DataDir]:
     """Write one data directory per split below `data_root`; raises DataError with every problem of every line.
 
-    `text` holds the words; with intents, `label` holds the intent (one token) and `transcript` the words again.
+    `text` holds the words; with intents, `label` holds `intent=VALUE` and `transcript` the words again.
     """
     problems: list[Problem] = []
     utterances = [
@@ -72,7 +77,7 @@ def to_utterance(row: TsvRow, options: ImportOptions, problems: list[Problem]) -
     if not path.is_file():
         problems.append(_problem(row, f"file not found: {path}", "correct the path, or give --audio_root"))
     text = cells.get(options.text_column)
-    intent = "_".join(cells[column] for column in options.intent_columns if cells.get(column))
+    label = {column: cells[column] for column in options.intent_columns if cells.get(column)}
     return Utterance(
         row,
         name,
@@ -80,7 +85,7 @@ def to_utterance(row: TsvRow, options: ImportOptions, problems: list[Problem]) -
         cells["speaker"],
         str(path),
         None if text is None else normalise_spaces(text),
-        "_".join(intent.split()) or None,
+        label or None,
     )
 
 
@@ -105,16 +110,23 @@ def write_sets(utterances: Sequence[Utterance], data_root: str | PathLike, probl
             problems.append(_problem(row, f"duplicate id, first in {where}", "give every utterance its own id"))
         sets.setdefault(utterance.set, []).append(utterance)
     for name, members in sets.items():
-        for column in ("text", "intent"):
-            without = [u for u in members if getattr(u, column) is None]
+        for field_name, column in (("text", "text"), ("label", "intent")):
+            without = [u for u in members if getattr(u, field_name) is None]
             if 0 < len(without) < len(members):
                 problems += [
                     _problem(u.row, f"no {column}, but other lines of set {name} have one", f"fill in {column}")
                     for u in without
                 ]
+    problems += form_problems(utterance.label_line() for utterance in utterances if utterance.label)
     if problems:
         raise DataError(problems)
     return [_write_set(Path(data_root) / name, members) for name, members in sorted(sets.items())]
+
+
+def unseen_labels(utterances: Sequence[Utterance], train: str = "train") -> list[Problem]:
+    """List the labels of other sets with a value that no utterance of set `train` has."""
+    known = [utterance.label_line() for utterance in utterances if utterance.set == train]
+    return unseen_problems(known, [utterance.label_line() for utterance in utterances if utterance.set != train])
 
 
 def _write_set(path: Path, members: Sequence[Utterance]) -> DataDir:
@@ -124,12 +136,16 @@ def _write_set(path: Path, members: Sequence[Utterance]) -> DataDir:
     }
     if members[0].text is not None:
         tables["text"] = {u.utt: u.text or "" for u in members}
-    if members[0].intent is not None:
-        tables["label"] = {u.utt: u.intent or "" for u in members}
+    if members[0].label is not None:
+        tables["label"] = {u.utt: label_line(u.label or {}) for u in members}
         if "text" in tables:
             tables["transcript"] = tables["text"]
     return DataDir(path, tables).write(path)
 
 
+def _utt(row: TsvRow) -> str:
+    return row.cells.get("utt_id") or row.cells.get("string_id") or "-"
+
+
 def _problem(row: TsvRow, what: str, remedy: str) -> Problem:
-    return Problem(row.file, row.line, row.cells.get("utt_id") or row.cells.get("string_id") or "-", what, remedy)
+    return Problem(row.file, row.line, _utt(row), what, remedy)

@@ -77,7 +77,7 @@ def test_every_shared_set_is_read_as_it_lies_there(name, tmp_path, monkeypatch):
         assert os.path.samefile(wav[key], folder / row["path"])
         assert speaker[key] == row["speaker"] and key.startswith(row["speaker"])
         assert text.get(key) == row.get("text")
-        assert label.get(key) == row.get("intent")
+        assert label.get(key) == (f"intent={row['intent']}" if "intent" in row else None)
 
 
 def test_columns_in_any_order_become_tables(own):
@@ -89,17 +89,21 @@ def test_columns_in_any_order_become_tables(own):
     }
     assert table("data/train/text") == {"ann-1": "turn it on", "ann-2": "yes", "cy-u3": ""}
     assert table("data/train/transcript") == table("data/train/text")
-    assert table("data/train/label") == {"ann-1": "lamp_on", "ann-2": "yes", "cy-u3": "none"}
+    assert table("data/train/label") == {
+        "ann-1": "intent=lamp_on",
+        "ann-2": "intent=yes",
+        "cy-u3": "intent=none",
+    }
     assert table("data/valid/utt2spk") == {"bob-u2": "bob"}
     assert sorted(path.name for path in Path("data").iterdir()) == ["train", "valid"]
 
 
-def test_selected_splits_other_root_and_joined_intents(own):
+def test_selected_splits_other_root_and_several_slots(own):
     os.rename("corpus/wavs", "wavs")
     main([str(own), "data", "--audio_root", ".", "--only", "dev", "--intent_column", "intent speaker"])
     assert [path.name for path in Path("data").iterdir()] == ["dev"]
     assert table("data/dev/wav.scp") == {"bob-u2": "wavs/b.wav"}
-    assert table("data/dev/label") == {"bob-u2": "lamp_off_bob"}
+    assert table("data/dev/label") == {"bob-u2": "intent=lamp_off speaker=bob"}
 
 
 def test_table_without_split_text_or_intent(own):
@@ -140,6 +144,21 @@ def test_all_faulty_lines_are_named_and_nothing_is_written(own):
         (5, "no intent, but other lines of set all have one"),
     ]
     assert not Path("data").exists()
+
+
+def test_labels_that_cannot_be_written_are_named(own):
+    own.write_text(
+        "utt_id\tspeaker\tpath\taction\tobject\n"
+        "u\tann\twavs/a.wav\tswitch on\tlamp\n"
+        "v\tann\twavs/b.wav\tset\tt=20\n"
+        "w\tann\twavs/c.wav\t\tlamp\n"
+    )
+    with pytest.raises(DataError) as error:
+        import_tsv([own], "data", ImportOptions(intent_columns=("action", "object")))
+    assert [(problem.line, problem.utt, problem.what) for problem in error.value.problems] == [
+        (3, "v", "label is not name=value ...: 'action=set object=t=20'"),
+        (4, "w", "label names object, but action object in line 2"),
+    ]
 
 
 def test_one_utterance_in_two_splits_is_refused(own):
