@@ -86,3 +86,12 @@ def check_label_sets(train: str | PathLike, others: Sequence[str | PathLike]) ->
     known = label_lines(train, problems)
     asked = [line for other in others for line in label_lines(other, problems)]
     return problems + form_problems([*known, *asked]) + unseen_problems(known, asked)
+
+
+def label_classes(train: str | PathLike) -> list[str]:
+    """All `name=value` of a training set whose labels were checked, slot by slot, the values of a slot in byte order."""
+    slots: dict[str, set[str]] = {}
+    for line in label_lines(train, []):
+        for name, value in (parse_label(line.value) or {}).items():
+            slots.setdefault(name, set()).add(value)
+    return [f"{name}={value}" for name, values in slots.items() for value in sorted(values)]

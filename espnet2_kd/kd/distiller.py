@@ -52,9 +52,12 @@ class Distiller(nn.Module):
             self.heads[term.name] = head
             with torch.no_grad():
                 out = self._student_values(term, student)
-            _check_frames(where, term, s, out, t)
+            if term.match is None:
+                _check_frames(where, term, s, out, t)
+            elif s.lens is None or t.lens is None:
+                raise ConfigError(f"{where}: `match` needs a sequence on both sides, not one vector for an utterance")
             for key in sorted(term.reads & {"x", "future"}):
-                if out[key].x.shape[-1] != t.x.shape[-1]:
+                if term.maps is None and out[key].x.shape[-1] != t.x.shape[-1]:
                     raise ConfigError(
                         f"{where}: {out[key].x.shape[-1]} student and {t.x.shape[-1]} teacher dimensions; use `head: projection`"
                     )
@@ -74,7 +77,13 @@ class Distiller(nn.Module):
         """What the losses of a term read of both sides, by key (`x`, `future`, `q`, `k`, `v`), equally long."""
         student, teacher = taps
         targets = {key: teacher[path] for key, path in term.teacher_taps().items()}
-        return _common_frames(self._student_values(term, student), targets)
+        values = self._student_values(term, student)
+        if term.match is None:
+            return _common_frames(values, targets)
+        sides = values["x"], targets["x"]
+        with torch.autocast(sides[0].x.device.type, enabled=False):
+            matched = term.match.maps(*sides, term.maps.probabilities) if term.maps else term.match.features(*sides)
+        return tuple({"x": seq} for seq in matched)
 
     def serves(self, term: Term, taps: Taps) -> bool:
         """Whether both sides gave what the term reads; speech without labels reaches the encoder only."""

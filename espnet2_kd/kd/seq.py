@@ -22,12 +22,14 @@ class Seq:
         lens: `(B,)` number of valid frames T, or None for `(B, D)`.
         label_lens: `(B,)` number of valid label positions U (labels + 1), for lattices only.
         labels: `(B, U - 1)` their labels, padded with anything.
+        spans: `(B, N, 2)`, of text, from which of the student's frames to which each position was spoken.
     """
 
     x: Tensor | LatticeRows
     lens: Tensor | None = None
     label_lens: Tensor | None = None
     labels: Tensor | None = None
+    spans: Tensor | None = None
 
     @property
     def mask(self) -> Tensor:

@@ -40,8 +40,8 @@ def in_encoder(path: str) -> bool:
 
 
 def tellers(paths: Iterable[str]) -> set[str]:
-    """What tells the lengths of taps inside an encoder: its own output and, as it may pool frames, those of the taps' layers."""
-    layers = (re.match(r"encoder\.(encoders|layers)\.\d+", path) for path in paths)
+    """What tells the lengths of taps inside layers: the encoder's output and, as it may pool frames, those of the layers themselves."""
+    layers = (re.match(r"(encoder\.(encoders|layers)|decoder\.layers)\.\d+", path) for path in paths)
     return {"encoder"} | {layer[0] for layer in layers if layer}
 
 

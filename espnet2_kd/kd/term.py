@@ -9,11 +9,12 @@ from typing import Any
 
 from espnet2_kd.kd.heads import HEADS
 from espnet2_kd.kd.losses import LOSSES
+from espnet2_kd.kd.match import MATCHES
 from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.schedule import build_schedule
 from espnet2_kd.kd.taps import ATTENTION
 
-KEYS = ("name", "student", "head", "teacher", "loss", "losses", "weight", "per")
+KEYS = ("name", "student", "head", "teacher", "match", "loss", "losses", "weight", "per")
 PER = ("utterance", "token")
 
 
@@ -27,6 +28,7 @@ class Term:
         teacher: tap path in the teacher.
         head: spec of the head; every loss of the term reads the same forward pass of it.
         losses: log name -> (loss, schedule: step -> weight).
+        match: how frames meet word pieces, where the student hears and the teacher reads; None: both have the same frames.
         per: what the losses are divided by in a batch: the utterances, or the tokens (rows of the tapped sequence).
         teacher_attention: where a layer of the teacher keeps its projections.
     """
@@ -37,12 +39,18 @@ class Term:
     head: str | dict[str, Any]
     losses: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     per: str = "utterance"
+    match: Any = None
     teacher_attention: Mapping[str, str] = field(default_factory=lambda: ATTENTION)
 
     @property
     def reads(self) -> set[str]:
         """What the losses read of head and teacher: `x`, `future`, `q`, `k`, `v`."""
         return {key for loss, _ in self.losses.values() for key in loss.reads}
+
+    @property
+    def maps(self) -> Any:
+        """The loss of attention maps, if there is one."""
+        return next((loss for loss, _ in self.losses.values() if getattr(loss, "compares_maps", False)), None)
 
     def student_taps(self) -> dict[str, str]:
         """Key -> path of what is recorded in the student.
@@ -67,7 +75,7 @@ def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
 
     Each entry: `{name, student, teacher, head: identity, loss: <loss>, weight: <number or schedule>}`, or, for several losses
     on one head, `losses: {<loss>: {weight: ..., <keyword>: ...}}`. `teacher` defaults to the student's path, `per` to
-    `utterance`.
+    `utterance`; `match` is one of `MATCHES`, where frames meet words.
 
     Raises:
         ConfigError: unknown or missing key, double name, wrong loss, head or keyword; the message names the term.
@@ -99,6 +107,8 @@ def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
         if term.per not in PER:
             raise ConfigError(f"{where}: per: {term.per!r}; {nearest(str(term.per), PER)}")
         HEADS.parse(term.head, where)
+        if spec.get("match") is not None:
+            term.match = MATCHES.build(spec["match"], where)
         if "loss" in spec:
             if "weight" not in spec:
                 raise ConfigError(f"{where}: `weight` is missing")
@@ -116,5 +126,13 @@ def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
             head, keywords = HEADS.parse(term.head, where)
             if head != "nonstreaming" or keywords.get("lstm") is False:
                 raise ConfigError(f"{where}: the `future` loss reads the LSTM of a `nonstreaming` head")
+        if term.maps and (len(term.losses) > 1 or HEADS.parse(term.head, where)[0] != "identity"):
+            raise ConfigError(
+                f"{where}: attention maps are compared by themselves; give this term no head and no other loss"
+            )
+        if term.match is not None and term.reads != {"x"}:
+            raise ConfigError(
+                f"{where}: `match` makes outputs of layers equally long, not {', '.join(sorted(term.reads))}"
+            )
         terms.append(term)
     return terms

@@ -11,7 +11,7 @@ from typing import Any
 from espnet2_kd.report.experiments import System
 
 
-def environments(systems: Sequence[System]) -> str:
+def environments(systems: Sequence[System], score_file: str = "score.json") -> str:
     """Write the block ESPnet2 reports start with; values that differ between trainings are all listed.
 
     The date is that of the newest score, so that the same scores give the same report.
@@ -19,7 +19,7 @@ def environments(systems: Sequence[System]) -> str:
     runs = [experiment.run for system in systems for experiment in system.experiments]
     newest = max(
         (
-            (result.folder / "score.json").stat().st_mtime
+            (result.folder / score_file).stat().st_mtime
             for system in systems
             for experiment in system.experiments
             for result in experiment.results.values()

@@ -59,7 +59,7 @@ def closing_table(comparisons: Sequence[Comparison], report: str, synthetic: boo
             (
                 _full_name(row),
                 _closing_wer(row),
-                _parameters(row),
+                format_parameters(row.num_parameters),
                 *(
                     _speed(row, key, digits)
                     for key, digits in (("rtf", 3), ("first_token_ms", 0), ("emission_delay_ms", 0))
@@ -75,7 +75,7 @@ def closing_table(comparisons: Sequence[Comparison], report: str, synthetic: boo
 def _closing_wer(row: Row) -> str:
     if row.name is None:
         return NOT_RUN
-    return _spread(row.wer, 1) if row.wer else NOT_SCORED
+    return format_spread(row.wer, 1) if row.wer else NOT_SCORED
 
 
 def _compare(comparison: Comparison, synthetic: bool) -> list[str]:
@@ -94,13 +94,13 @@ def _compare(comparison: Comparison, synthetic: bool) -> list[str]:
         (
             row.name or NONE,
             ROLE_NAMES[row.role] + (" (synthetic)" if synthetic else ""),
-            _parameters(row),
+            format_parameters(row.num_parameters),
             row.mode or NONE,
             _speed(row, "chunk_ms", 0),
             _speed(row, "rtf", 3),
             _with_p90(row, "first_token_ms"),
             _with_p90(row, "emission_delay_ms"),
-            NONE if row.train_seconds is None else _duration(row.train_seconds),
+            NONE if row.train_seconds is None else format_duration(row.train_seconds),
         )
         for row in comparison.rows
     ]
@@ -113,7 +113,7 @@ def _compare(comparison: Comparison, synthetic: bool) -> list[str]:
         table(header, accuracy, left=2),
         _notes(comparison),
         table(cost_header, cost, left=2),
-        _wrap(_cost_note(comparison)),
+        wrap(_cost_note(comparison)),
     ]
 
 
@@ -134,7 +134,7 @@ def _accuracy(row: Row, comparison: Comparison) -> tuple[str, ...]:
     if row.name is None:
         return (NONE, NOT_RUN, *[NONE] * 5)
     if row.wer is None:
-        return (_list(row.trained_seeds), NOT_SCORED, *[NONE] * 5)
+        return (format_seeds(row.trained_seeds), NOT_SCORED, *[NONE] * 5)
     per_seed = ", ".join(f"{value:.2f}" for value in row.wer.values.values())
     change = "base" if row.name == comparison.base else NONE
     interval = p = NONE
@@ -142,8 +142,9 @@ def _accuracy(row: Row, comparison: Comparison) -> tuple[str, ...]:
         relative = row.change.relative
         change = _percent(relative.value)
         interval = f"{_percent(relative.low)} .. {_percent(relative.high)}"
-        p = _p(row.change.mapsswe_p)
-    return (_list(row.seeds), _spread(row.wer, 2), per_seed, _spread(row.cer, 2), change, interval, p)
+        p = format_p(row.change.mapsswe_p)
+    rates = (format_spread(row.wer, 2), per_seed, format_spread(row.cer, 2))
+    return (format_seeds(row.seeds), *rates, change, interval, p)
 
 
 def _notes(comparison: Comparison) -> str:
@@ -157,7 +158,7 @@ def _notes(comparison: Comparison) -> str:
     bullets = [*_seed_notes(comparison)]
     if any(row.dirty for row in comparison.rows):
         bullets.append("† Trained from a checkout with uncommitted changes.")
-    return "\n\n".join(filter(None, [_wrap(text), "\n".join(f"- {bullet}" for bullet in bullets)]))
+    return "\n\n".join(filter(None, [wrap(text), "\n".join(f"- {bullet}" for bullet in bullets)]))
 
 
 def _seed_notes(comparison: Comparison) -> list[str]:
@@ -169,7 +170,7 @@ def _seed_notes(comparison: Comparison) -> list[str]:
         missing = [seed for seed in every if seed not in row.seeds]
         if not row.seeds or not missing:
             continue
-        note = f"{row.name}: seed {_list(row.seeds)} only, not {_list(missing)}"
+        note = f"{row.name}: seed {format_seeds(row.seeds)} only, not {format_seeds(missing)}"
         if row.change:
             note += f"; compared with the same of {base}"
         elif base and row.name != base:
@@ -199,7 +200,8 @@ def _full_name(row: Row) -> str:
     return f"{ROLE_NAMES[row.role]} ({row.name})" if row.name else ROLE_NAMES[row.role]
 
 
-def _spread(spread: Spread | None, digits: int) -> str:
+def format_spread(spread: Spread | None, digits: int) -> str:
+    """Write mean and, from two seeds on, standard deviation."""
     if spread is None:
         return NONE
     std = "" if spread.std is None else f" ± {spread.std:.{digits}f}"
@@ -216,11 +218,13 @@ def _with_p90(row: Row, key: str) -> str:
     return mean if high == NONE else f"{mean} ({high})"
 
 
-def _parameters(row: Row) -> str:
-    return NONE if row.num_parameters is None else f"{row.num_parameters / 1e6:.2f} M"
+def format_parameters(number: int | None) -> str:
+    """Write a number of parameters in millions."""
+    return NONE if number is None else f"{number / 1e6:.2f} M"
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Write hours and minutes."""
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min" if minutes else "< 1 min"
 
@@ -229,15 +233,18 @@ def _percent(fraction: float) -> str:
     return "n/a" if math.isnan(fraction) else f"{100 * fraction:+.1f} %"
 
 
-def _p(p: float) -> str:
+def format_p(p: float) -> str:
+    """Write a probability with the usual marks."""
     number = "< 0.001" if p < 0.001 else f"{p:.3f}"
     mark = next((mark for limit, mark in ((0.001, "***"), (0.01, "**"), (0.05, "*")) if p < limit), "n.s.")
     return f"{number} {mark}"
 
 
-def _list(seeds: Sequence[int]) -> str:
+def format_seeds(seeds: Sequence[int]) -> str:
+    """Write seeds one after the other."""
     return ", ".join(map(str, seeds))
 
 
-def _wrap(text: str) -> str:
+def wrap(text: str) -> str:
+    """Break a paragraph into lines as long as the code's."""
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)

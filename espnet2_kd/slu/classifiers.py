@@ -10,32 +10,48 @@ from espnet2_kd.layers.feed_forward import make_activation
 
 
 class AttentionMap(nn.Module):
-    """Dot products of queries and keys (B, H, T, d) -> scores and weights (B, H, T, T); a place to tap either."""
+    """Attention of queries to keys (B, H, T, d) -> weights (B, H, T, T), and a place to tap their mean over heads (B, T, T).
 
-    def __init__(self) -> None:
+    `mean_scores` and `mean_weights` are what it is before and after the softmax; the former has no mask.
+
+    official_code_compat: as in the code of the paper, whose `mean_weights` come after dropout and of whose B H maps, which lie
+        head by head, each H that lie side by side are averaged: mostly utterances of one head.
+    """
+
+    def __init__(self, dropout_rate: float, official_code_compat: bool = False) -> None:
         super().__init__()
-        self.scores = nn.Identity()
-        self.weights = nn.Identity()
+        self.dropout = nn.Dropout(dropout_rate)
+        self.compat = official_code_compat
+        self.mean_scores = nn.Identity()
+        self.mean_weights = nn.Identity()
 
     def forward(self, q: torch.Tensor, k: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """valid (B, T) bool, True for frames that may be attended to."""
-        scores = self.scores(q @ k.transpose(2, 3) / math.sqrt(q.shape[-1]))
+        scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+        self.mean_scores(self._mean(scores))
         blocked = ~valid[:, None, None]
         # Softmax of rows that are blocked altogether would be no number.
-        return self.weights(scores.masked_fill(blocked, -1e9).softmax(-1).masked_fill(blocked, 0.0))
+        weights = scores.masked_fill(blocked, -1e9).softmax(-1).masked_fill(blocked, 0.0)
+        dropped = self.dropout(weights)
+        self.mean_weights(self._mean(dropped if self.compat else weights))
+        return dropped
+
+    def _mean(self, x: torch.Tensor) -> torch.Tensor:
+        if self.compat:
+            x = x.transpose(0, 1).reshape(x.shape)
+        return x.mean(1)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention whose map can be tapped: `attention.weights` before dropout, `attention.scores`."""
+    """Multi-head self-attention whose map can be tapped: `attention.mean_weights` before dropout, `attention.mean_scores`."""
 
-    def __init__(self, size: int, num_heads: int, dropout_rate: float) -> None:
+    def __init__(self, size: int, num_heads: int, dropout_rate: float, official_code_compat: bool = False) -> None:
         super().__init__()
         if size % num_heads:
             raise ValueError(f"size {size} is not a multiple of attention_heads {num_heads}")
         self.num_heads = num_heads
         self.linear_q, self.linear_k, self.linear_v, self.linear_out = (nn.Linear(size, size) for _ in range(4))
-        self.attention = AttentionMap()
-        self.dropout = nn.Dropout(dropout_rate)
+        self.attention = AttentionMap(dropout_rate, official_code_compat)
 
     def forward(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """x (B, T, D), valid (B, T) bool -> (B, T, D)."""
@@ -43,16 +59,23 @@ class SelfAttention(nn.Module):
             linear(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for linear in (self.linear_q, self.linear_k, self.linear_v)
         )
-        weights = self.dropout(self.attention(q, k, valid))
-        return self.linear_out((weights @ v).transpose(1, 2).flatten(2))
+        return self.linear_out((self.attention(q, k, valid) @ v).transpose(1, 2).flatten(2))
 
 
 class PostNormLayer(nn.Module):
     """Transformer layer that normalises after each residual sum, as BERT does (Vaswani et al., 2017)."""
 
-    def __init__(self, size: int, num_heads: int, hidden_size: int, dropout_rate: float, activation: str) -> None:
+    def __init__(
+        self,
+        size: int,
+        num_heads: int,
+        hidden_size: int,
+        dropout_rate: float,
+        activation: str,
+        official_code_compat: bool = False,
+    ) -> None:
         super().__init__()
-        self.self_attn = SelfAttention(size, num_heads, dropout_rate)
+        self.self_attn = SelfAttention(size, num_heads, dropout_rate, official_code_compat)
         self.feed_forward = nn.Sequential(
             nn.Linear(size, hidden_size), make_activation(activation), nn.Linear(hidden_size, size)
         )
@@ -83,10 +106,11 @@ class FrameVotes(nn.Module):
 class TransformerClassifier(AbsDecoder):
     """The student of Speech-to-text knowledge transfer (Jiang et al., Interspeech 2021): a few post-norm layers over slow frames.
 
-    Layers are tapped as `decoder.layers.<n>`, their attention as `decoder.layers.<n>.self_attn.attention.weights`.
+    Layers are tapped as `decoder.layers.<n>`, their attention as `decoder.layers.<n>.self_attn.attention.mean_weights`.
 
     vocab_size: classes, those of all slots together.
     encoder_output_size: width of the acoustic frames.
+    official_code_compat: as the code of the paper: padding is heard like speech, and see `AttentionMap`.
     """
 
     def __init__(
@@ -99,18 +123,23 @@ class TransformerClassifier(AbsDecoder):
         num_blocks: int = 4,
         dropout_rate: float = 0.1,
         activation: str = "relu",
+        official_code_compat: bool = False,
     ) -> None:
         super().__init__()
+        self.compat = official_code_compat
         self.embed = nn.Sequential(nn.Linear(encoder_output_size, size), nn.LayerNorm(size))
         self.dropout = nn.Dropout(dropout_rate)
         self.layers = nn.ModuleList(
-            PostNormLayer(size, attention_heads, linear_units, dropout_rate, activation) for _ in range(num_blocks)
+            PostNormLayer(size, attention_heads, linear_units, dropout_rate, activation, official_code_compat)
+            for _ in range(num_blocks)
         )
         self.votes = FrameVotes(size, vocab_size)
 
     def forward(self, hs_pad: torch.Tensor, hlens: torch.Tensor) -> torch.Tensor:
         """Frames (B, T, D), lens (B,) -> logits (B, V)."""
         mask = torch.arange(hs_pad.shape[1], device=hs_pad.device) < hlens[:, None, None]
+        if self.compat:
+            mask = torch.ones_like(mask)
         x = self.embed(hs_pad)
         x = self.dropout(x + _sinusoids(x))
         for layer in self.layers:

@@ -11,6 +11,8 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import nn
 
+from espnet2_kd.slu.slots import slots_of
+
 
 class SlowFrames(nn.Module):
     """Means of every ``rate`` frames, the last of what is left: (B, T, D), (B,) -> (B, ceil(T / rate), D), (B,)."""
@@ -37,6 +39,7 @@ class IntentModel(AbsESPnetModel):
     slow_rate: how many acoustic frames make one of the classifier's.
     freeze: whether the acoustic front-end stays as it is, dropout and batch norm included.
     lsm_weight: label smoothing, spread over the wrong classes of the slot.
+    frozen_dropout: leave the dropout of what is frozen switched on in training, as the code of the paper does.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class IntentModel(AbsESPnetModel):
         slow_rate: int = 1,
         freeze: bool = True,
         lsm_weight: float = 0.1,
+        frozen_dropout: bool = False,
     ) -> None:
         super().__init__()
         self.token_list = list(token_list)
@@ -59,7 +63,7 @@ class IntentModel(AbsESPnetModel):
         self.frontend, self.specaug, self.normalize, self.preencoder = frontend, specaug, normalize, preencoder
         self.encoder, self.decoder = encoder, decoder
         self.slow = SlowFrames(slow_rate)
-        self.freeze, self.lsm_weight = freeze, lsm_weight
+        self.freeze, self.lsm_weight, self.frozen_dropout = freeze, lsm_weight, frozen_dropout
         if freeze:
             for part in self._acoustic():
                 part.requires_grad_(False)
@@ -71,13 +75,15 @@ class IntentModel(AbsESPnetModel):
     def train(self, mode: bool = True) -> "IntentModel":
         """As usual, but for what is frozen: its dropout would blur what it was trained to hear."""
         super().train(mode)
-        if self.freeze:
+        if self.freeze and not self.frozen_dropout:
             for part in self._acoustic():
                 part.eval()
         return self
 
     def encode(self, speech: torch.Tensor, speech_lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples (B, N), (B,) -> slow frames (B, T, D), (B,)."""
+        """Samples (B, N), (B,) -> slow frames (B, T, D), (B,); slow frames that were taken beforehand stay as they are."""
+        if speech.dim() == 3:
+            return speech, speech_lengths
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
             x, lens = self._features(speech, speech_lengths)
             if self.specaug is not None and self.training:
@@ -97,7 +103,10 @@ class IntentModel(AbsESPnetModel):
         label_lengths: torch.Tensor,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
-        """Speech (B, N), labels (B, S), one class of each slot, -1 beyond -> loss, what to log, batch size."""
+        """Speech (B, N) or slow frames (B, T, D), labels (B, S), one class of each slot, -1 beyond -> loss, what to log, batch size.
+
+        Anything else in the batch, such as `text`, is for a teacher.
+        """
         logits = self.logits(speech, speech_lengths)
         wanted = self._wanted(label)
         loss: torch.Tensor | float = 0.0
@@ -149,16 +158,3 @@ class IntentModel(AbsESPnetModel):
                 raise ValueError(f"utterance {b + 1} of a batch has not exactly one known value of the slot {slot!r}")
             wanted[slot] = found.any(1).int().argmax(1)
         return wanted
-
-
-def slots_of(token_list: Sequence[str]) -> dict[str, list[int]]:
-    """Slot -> ids of its classes, of a list of ``slot=value`` with ``<unk>`` at the end; raises ValueError for other names."""
-    slots: dict[str, list[int]] = {}
-    for number, token in enumerate(token_list):
-        if token == "<unk>":
-            continue
-        slot, equals, value = token.partition("=")
-        if not (slot and equals and value):
-            raise ValueError(f"label {token!r}: classes are named slot=value, such as intent=play_music")
-        slots.setdefault(slot, []).append(number)
-    return slots

@@ -1,11 +1,18 @@
-"""Intents from speech, with distillation; data is `speech` and `label`, classes named `slot=value`."""
+"""Intents from speech, with distillation; data is `speech` and `label`, classes named `slot=value`.
+
+`speech` may be slow frames that `bin.acoustic_frames` took beforehand. A teacher reads `text`, the transcript, and may want
+`spans`, which says when its word pieces were spoken.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -21,6 +28,7 @@ from espnet2_kd.asr.load import find_model, read_weights, resolve_paths
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.slu.classifiers import GRUClassifier, TransformerClassifier
 from espnet2_kd.slu.intent_model import IntentModel
+from espnet2_kd.slu.sentence import SentenceReader
 from espnet2_kd.tasks.kd import with_kd
 
 ACOUSTIC = ("frontend", "normalize", "preencoder", "encoder")
@@ -45,6 +53,36 @@ class IntentTask(cls.CLSTask):
             help="Experiment of a recogniser, or its pack, whose front-end and encoder are taken over",
         )
         group.add_argument("--acoustic_file", type=str, default="valid.loss_transducer.ave.pth", help="Its checkpoint")
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        return (*super().optional_data_names(train, inference), "text", "spans")
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Callable | None:
+        preprocess = super().build_preprocess_fn(args, train)
+        if preprocess is None or getattr(args, "teacher", None) != "hf_sentence":
+            return preprocess
+        return ReadsText(preprocess, SentenceReader(args.teacher_conf["model"]))
+
+    @classmethod
+    def probe_batch(cls, model: IntentModel, args: argparse.Namespace) -> dict[str, torch.Tensor]:
+        """Two seconds of noise that mean the first value of every slot, said in a few words."""
+        labels = torch.tensor([[classes[0] for classes in model.slots.values()]] * 2)
+        num = 6
+        batch = {
+            "speech": torch.randn(2, 32000, generator=torch.Generator().manual_seed(0)) * 0.1,
+            "speech_lengths": torch.full((2,), 32000),
+            "label": labels,
+            "label_lengths": torch.full((2,), labels.shape[1]),
+            "text": torch.arange(1, num + 1).expand(2, num),
+            "text_lengths": torch.full((2,), num),
+        }
+        if any(name == "spans" for _, name, _ in args.train_data_path_and_name_and_type):
+            edges = torch.arange(num).float()
+            spans = torch.stack((edges, edges + 1), dim=1).expand(2, num, 2)
+            batch |= {"spans": spans, "spans_lengths": batch["text_lengths"]}
+        return batch
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> IntentModel:
@@ -80,6 +118,20 @@ class IntentTask(cls.CLSTask):
 KDIntentTask = with_kd(IntentTask)
 
 
+class ReadsText:
+    """ESPnet2's preprocessing, and transcripts as ids of the teacher's word pieces."""
+
+    def __init__(self, preprocess: Callable, reader: SentenceReader) -> None:
+        self.preprocess, self.reader = preprocess, reader
+
+    def __call__(self, uid: str, data: dict[str, Any]) -> dict[str, np.ndarray]:
+        text = data.pop("text", None)
+        data = self.preprocess(uid, data)
+        if text is not None:
+            data["text"] = self.reader.ids(text)
+        return data
+
+
 def _build(name: str, args: argparse.Namespace, **more: Any) -> torch.nn.Module | None:
     kind = getattr(args, name, None)
     if kind is None:
@@ -94,6 +146,12 @@ def _take_over(args: argparse.Namespace) -> dict[str, torch.Tensor]:
     resolve_paths(other, config.parent)
     for name in ("input_size", *ACOUSTIC, *(f"{name}_conf" for name in ACOUSTIC)):
         setattr(args, name, getattr(other, name, None))
+    stats = (args.normalize_conf or {}).get("stats_file")
+    if stats is not None and args.output_dir is not None:
+        # Of its own, so that nothing is asked of the recogniser's directory any more.
+        own = Path(args.output_dir) / "acoustic_stats.npz"
+        shutil.copyfile(stats, own)
+        args.normalize_conf["stats_file"] = str(own)
     return read_weights(checkpoint)
 
 

@@ -173,7 +173,7 @@ def test_the_same_pieces_and_no_others(bert):
     teacher = make(bert(), SENTENCEPIECE)
     ids, weights = teacher.align(["▁THE", "▁CA", "T", "S", "▁", "PLAY", "İ", "▁2", "0", "0", "8", "▁"])
     pieces = ["[CLS]", "the", "cat", "##s", "play", "##i", "2008", "[SEP]"]
-    assert teacher.tokenizer.convert_ids_to_tokens(ids) == pieces
+    assert teacher.encoder.tokenizer.convert_ids_to_tokens(ids) == pieces
     assert [[pieces[t] for t in row.nonzero().flatten()] for row in weights] == [
         *(["the"], ["cat"], ["cat"], ["##s"], ["play"], ["play"], ["##i"]),
         *(["2008"],) * 4,

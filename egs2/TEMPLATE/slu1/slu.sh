@@ -1,0 +1,375 @@
+#!/usr/bin/env bash
+# Runs an intent recipe, from a corpus to a table of results. Called in a recipe's directory, by its run.sh.
+# Usage: slu.sh [--option value]...
+#
+#   1 data      local/data.sh writes data/<set>            6 text      a text encoder learns the intents: upper bound, teacher
+#   2 feats     formatted audio, token list                7 train     every classifier, with and without the teacher
+#   3 stats     shapes and feature statistics              8 classify  all test sets, clean and noisy
+#   4 acoustic  a recogniser, whose encoder is the ears    9 score     accuracies, McNemar's test, RESULTS.md
+#   5 frames    what it hears, in quiet and in noise      10 pack      one zip per classifier
+
+# Stages are called by names put together from their number, which shellcheck cannot see.
+# shellcheck disable=SC2317
+set -euo pipefail
+
+stage=1                   # first stage to run
+stop_stage=10000          # last stage to run
+skip_stages=""            # stages to leave out, e.g. "4 5"
+dry_run=false             # print the commands instead of running them
+nj=32                     # parallel jobs in data preparation and statistics
+ngpu=1                    # GPUs for training; where there is none, the CPU is used
+num_threads=0             # CPU threads of a training; 0: one, or its share of the cores where there is no GPU
+dumpdir=dump              # where formatted audio and frames go
+expdir=exp                # where models and results go
+local_data_opts=""        # more options for local/data.sh
+synthetic=false           # let local/data.sh make up a tiny corpus of the same layout, to try the recipe out
+speed_perturb_factors=""  # copies of the training set at these speeds for the recogniser, e.g. "0.9 1.0 1.1"
+token_type=char           # of the recogniser: bpe, char or word
+nbpe=30                   # size of its BPE vocabulary
+train_set=""              # name of the training set
+valid_set=""              # name of the validation set
+test_sets=""              # names of the test sets
+acoustic_config=conf/train_acoustic.yaml  # how the recogniser is trained
+acoustic_exp=""           # take this one instead: an experiment, or a pack
+acoustic_model=valid.loss.ave.pth  # its checkpoint
+acoustic_args=""          # more options for its training, e.g. "--max_epoch 3"
+slow_rate=4               # how many of its frames make one of the classifier's
+noises=""                 # in which the test sets are heard too: white, or name=folder of recordings, e.g. "white babble=DIR"
+snrs="15 10 5 0"          # how loud: signal-to-noise ratios in dB
+train_noises=""           # conditions that the classifiers are trained in beside quiet, e.g. "babble_10db babble_0db"
+text_model=""             # text encoder to fine-tune: a folder or a name on the hub
+text_config=conf/train_text.yaml  # how
+text_data=""              # more sentences for it: a table with columns text and label
+spoken_text=true          # whether text is what was said, so that words can be aligned
+intent_configs=""         # how each classifier is trained; the first is what the others are compared with
+seeds="1"                 # every classifier is trained once per seed
+intent_args=""            # more options for every classifier's training, e.g. "--max_epoch 3"
+intent_model=valid.acc.best.pth  # which checkpoint classifies; chosen on the validation set
+report=RESULTS.md         # name of the report
+score_opts=""             # more options for the report, e.g. "--title Coffee"
+
+COMMAND_LINE=("$@")
+# shellcheck source=../kd1/path.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../kd1/path.sh"
+. "${KD_ROOT}/utils/parse_options.sh"
+. "${KD_ROOT}/utils/log.sh"
+. "${KD_ROOT}/utils/once.sh"
+. "${KD_ROOT}/utils/prepare_exp.sh"
+. "${KD_ROOT}/utils/with_bases.sh"
+TEMPLATE=${KD_ROOT}/egs2/TEMPLATE
+# shellcheck source=../kd1/train_all.sh
+. "${TEMPLATE}/kd1/train_all.sh"
+CMD_SH=./cmd.sh
+[[ -f ${CMD_SH} ]] || CMD_SH=${TEMPLATE}/kd1/cmd.sh
+# shellcheck source=../kd1/cmd.sh
+. "${CMD_SH}"
+
+STAGES=("" data feats stats acoustic frames text train classify score pack)
+
+read -ra intent_config_list <<<"${intent_configs}"
+read -ra test_set_list <<<"${test_sets}"
+read -ra noise_list <<<"${noises}"
+read -ra snr_list <<<"${snrs}"
+read -ra train_noise_list <<<"${train_noises}"
+read -ra seed_list <<<"${seeds}"
+read -ra intent_arg_list <<<"${intent_args}"
+read -ra score_opt_list <<<"${score_opts}"
+read -ra cuda_command <<<"${cuda_cmd}"
+read -ra decode_command <<<"${decode_cmd}"
+
+acoustic_stem=${acoustic_config##*/}
+ears=${acoustic_exp:-${expdir}/asr_${acoustic_stem%.yaml}_seed1}
+text_stem=${text_config##*/}
+text_exp=${expdir}/text_${text_stem%.yaml}_seed1
+class_list=data/token_list/label/tokens.txt
+frames_dir=${dumpdir}/frames
+tag=classify_${intent_model%.pth}
+teacher_config="" teacher_seed=""  # for train_all: the teachers here read, and there is one of them
+
+check_options() {
+    local name
+    for name in stage stop_stage nj ngpu num_threads slow_rate; do
+        [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
+    done
+    for name in train_set valid_set test_sets seeds intent_configs; do
+        [[ -n ${!name} ]] || fail "--${name} is not set"
+    done
+    for name in "${noise_list[@]}"; do
+        [[ ${name} == white || -d ${name#*=} ]] || fail "--noises ${name}: write white, or name=folder of recordings"
+    done
+    for name in "${train_noise_list[@]}"; do
+        [[ ${name} =~ ^.+_-?[0-9.]+db$ ]] || fail "--train_noises ${name}: write <noise>_<SNR>db, as babble_10db"
+        noise_source "${name%_*}" >/dev/null
+    done
+    while read -r name; do
+        [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
+    done < <(with_bases "${intent_config_list[@]}" ${text_model:+"${text_config}"})
+    [[ -n ${acoustic_exp} || -f ${acoustic_config} ]] || fail "no such file: ${PWD}/${acoustic_config}"
+    for name in "${intent_config_list[@]}"; do
+        [[ -n ${text_model} || -z $(value_of teacher "${name}") ]] || fail "${name}: needs a text encoder: --text_model"
+    done
+    [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
+}
+
+# noise_source NAME: white, or the folder that --noises gives to a name.
+noise_source() {
+    local noise
+    for noise in "${noise_list[@]}"; do
+        [[ ${noise%%=*} != "$1" ]] || { printf '%s' "${noise#*=}"; return; }
+    done
+    fail "noise $1 is not among --noises ${noises}"
+}
+
+exp_of() {
+    local stem=${1##*/}
+    printf '%s/intent_%s_seed%s' "${expdir}" "${stem%.yaml}" "$2"
+}
+
+all_exps() {
+    local config seed
+    for config in "${intent_config_list[@]}"; do
+        for seed in "${seed_list[@]}"; do
+            printf '%s\n' "$(exp_of "${config}" "${seed}")"
+        done
+    done
+}
+
+# conditions SET: the test set itself and its names in noise, one per line.
+conditions() {
+    local noise snr
+    printf '%s\n' "$1"
+    for noise in "${noise_list[@]}"; do
+        for snr in "${snr_list[@]}"; do
+            printf '%s_%s_%sdb\n' "$1" "${noise%%=*}" "${snr}"
+        done
+    done
+}
+
+all_tests() {
+    local dset
+    for dset in "${test_set_list[@]}"; do
+        conditions "${dset}"
+    done
+}
+
+# recognise STAGE: one of the first stages, which are those of a recogniser.
+recognise() {
+    local config=${acoustic_config}
+    [[ -z ${acoustic_exp} ]] || config=${intent_config_list[0]}  # any file: it is not trained
+    "${TEMPLATE}/kd1/kd.sh" --stage "$1" --stop_stage "$1" --dry_run "${dry_run}" --nj "${nj}" --ngpu "${ngpu}" \
+        --num_threads "${num_threads}" --dumpdir "${dumpdir}" --expdir "${expdir}" \
+        --local_data_opts "${local_data_opts}" --synthetic "${synthetic}" \
+        --speed_perturb_factors "${speed_perturb_factors}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
+        --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" --asr_args "${acoustic_args}" \
+        --teacher_config "${config}" --distill_configs "${config}" --inference_config "${config}"
+}
+
+stage_1_data() {
+    local dset
+    recognise 1
+    local -a others=("data/${valid_set}")
+    for dset in "${test_set_list[@]}"; do
+        others+=("data/${dset}")
+    done
+    once "${class_list%/*}/.done" "${others[@]/%//label}" "data/${train_set}/label" -- \
+        python3 -m espnet2_kd.bin.intent_classes --train "data/${train_set}" --others "${others[@]}" --output "${class_list}"
+}
+
+stage_2_feats() {
+    recognise 2
+}
+
+stage_3_stats() {
+    [[ -n ${acoustic_exp} ]] || recognise 3
+}
+
+stage_4_acoustic() {
+    [[ -n ${acoustic_exp} ]] || recognise 4
+}
+
+# make_noisy FROM SET CONDITION SPLIT: a copy of a formatted directory in noise of recordings that only SPLIT has.
+make_noisy() {
+    local from=$1 to=${dumpdir}/noisy/$2_$3 source
+    local -a options=()
+    source=$(noise_source "${3%_*}")
+    [[ ${source} == white || ! -f ${source}/$4.tsv ]] || options+=(--noise_split "$4")
+    once "${to}/.done" "${from}"/{wav.scp,text,label} -- \
+        python3 -m espnet2_kd.bin.add_noise --snr "$(snr_of "$3")" --noise "${source}" "${options[@]}" --nj "${nj}" \
+        "${from}" "${to}"
+    formatted+=("${to}")
+}
+
+# snr_of CONDITION: 10 of babble_10db.
+snr_of() {
+    local snr=${1##*_}
+    printf '%s' "${snr%db}"
+}
+
+stage_5_frames() {
+    local dset condition
+    local -a formatted=() options=()
+    for dset in "${train_set}" "${valid_set}" "${test_set_list[@]}"; do
+        formatted+=("${dumpdir}/raw/${dset}")
+    done
+    for dset in "${train_set}" "${valid_set}"; do
+        for condition in "${train_noise_list[@]}"; do
+            make_noisy "${dumpdir}/raw/${dset}" "${dset}" "${condition}" train
+        done
+    done
+    for dset in "${test_set_list[@]}"; do
+        for condition in $(conditions "${dset}" | tail -n +2); do
+            make_noisy "${dumpdir}/raw/${dset}" "${dset}" "${condition#"${dset}_"}" test
+        done
+    done
+    [[ -z ${text_model} ]] || ! "${spoken_text}" || options+=(--hf_model "${text_model}")
+    once "${frames_dir}/.done" "${formatted[@]/%//wav.scp}" "${formatted[@]/%//text}" "${formatted[@]/%//label}" \
+        "${ears}/${acoustic_model}" -- \
+        "${decode_command[@]}" --follow '[0-9]+/[0-9]+|frames of' "${frames_dir}/frames.log" \
+        python3 -m espnet2_kd.bin.acoustic_frames --exp "${ears}" --model_file "${acoustic_model}" \
+        --slow_rate "${slow_rate}" --num_threads "${cores}" "${options[@]}" --data_dir "${formatted[@]}" \
+        --output_dir "${formatted[@]/#*\//${frames_dir}/}"
+    if ((${#train_noise_list[@]} > 0)); then
+        join_frames "${train_set}"
+        join_frames "${valid_set}"
+    fi
+}
+
+# join_frames SET: the set in quiet and in all noises it is trained in, as SET_matched; utterances are named by theirs.
+join_frames() {
+    local dset=$1 name condition to=${frames_dir}/$1_matched
+    once "${to}/.done" "${frames_dir}/${dset}"{,_*}/frames.scp -- joined_tables "${dset}" "${to}"
+}
+
+joined_tables() {
+    local table condition
+    for table in frames.scp spans.scp frames_shape label text utt2spk; do
+        [[ -f ${frames_dir}/$1/${table} ]] || continue
+        for condition in "" "${train_noise_list[@]}"; do
+            awk -v suffix="${condition:+-${condition}}" '{ $1 = $1 suffix; print }' \
+                "${frames_dir}/$1${condition:+_${condition}}/${table}"
+        done | sort >"$2/${table}"
+    done
+}
+
+stage_6_text() {
+    [[ -n ${text_model} ]] || return 0
+    local dset
+    local -a inputs=("${dumpdir}/raw/${train_set}"/{text,label} "${dumpdir}/raw/${valid_set}"/{text,label} "${class_list}")
+    mapfile -t -O "${#inputs[@]}" inputs < <(with_bases "${text_config}")
+    once "${text_exp}/.done" "${inputs[@]}" ${text_data:+"${text_data}"} -- \
+        "${cuda_command[@]}" --gpu "${ngpu}" --follow 'epoch' "${text_exp}/train.log" \
+        python3 -m espnet2_kd.bin.train_text_intents --config "${text_config}" --model "${text_model}" --seed 1 \
+        --train_dir "${dumpdir}/raw/${train_set}" --valid_dir "${dumpdir}/raw/${valid_set}" \
+        ${text_data:+--sentences "${text_data}"} --token_list "${class_list}" --output_dir "${text_exp}"
+    for dset in "${test_set_list[@]}"; do
+        once "${text_exp}/${tag}/${dset}/.done" "${text_exp}/.done" "${dumpdir}/raw/${dset}/text" -- \
+            python3 -m espnet2_kd.bin.classify_text --model "${text_exp}" --data_dir "${dumpdir}/raw/${dset}" \
+            --output_dir "${text_exp}/${tag}/${dset}"
+    done
+}
+
+# train CONFIG SEED TEACHER: trains one classifier, or goes on with it. TEACHER is not used: this one reads.
+train() {
+    local config=$1 seed=$2 exp part dir matched="" name
+    exp=$(exp_of "${config}" "${seed}")
+    ((${#train_noise_list[@]} == 0)) || matched=_matched
+    local -a inputs options=() extra=()
+    mapfile -t inputs < <(with_bases "${config}")
+    if [[ -n $(value_of teacher "${config}") ]]; then
+        options+=(--teacher_conf "model=${text_exp}")
+        inputs+=("${text_exp}/.done")
+        extra=("text,text,text")
+        # shellcheck disable=SC2046  # file names without blanks
+        ! grep -qh 'token_pool' $(with_bases "${config}") || extra+=("spans.scp,spans,kaldi_ark")
+    fi
+    for part in train valid; do
+        name=${part}_set
+        dir=${frames_dir}/${!name}${matched}
+        inputs+=("${dir}"/{frames.scp,label} "${class_list}")
+        options+=(--"${part}_shape_file" "${dir}/frames_shape")
+        for name in frames.scp,speech,kaldi_ark label,label,text "${extra[@]}"; do
+            options+=(--"${part}_data_path_and_name_and_type" "${dir}/${name}")
+        done
+    done
+    "${dry_run}" || prepare_exp "${exp}" "${intent_args}" \
+        "$(printf '%q ' "${TEMPLATE}/slu1/slu.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
+    once "${exp}/.done" "${inputs[@]}" -- \
+        "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" \
+        --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" \
+        python3 -m espnet2_kd.bin.intent_train --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
+        --output_dir "${exp}" --token_list "${class_list}" --acoustic_exp "${ears}" --acoustic_file "${acoustic_model}" \
+        --model_conf "slow_rate=${slow_rate}" "${options[@]}" "${intent_arg_list[@]}"
+}
+
+stage_7_train() {
+    train_all "${intent_config_list[@]}"
+}
+
+stage_8_classify() {
+    local exp
+    local -a dsets
+    mapfile -t dsets < <(all_tests)
+    for exp in $(all_exps); do
+        once "${exp}/${tag}/.done" "${dsets[@]/#/${frames_dir}/}" "${exp}/${intent_model}" "${frames_dir}/.done" -- \
+            "${decode_command[@]}" "${exp}/${tag}/classify.log" \
+            python3 -m espnet2_kd.bin.classify --exp "${exp}" --model_file "${intent_model}" \
+            --data_dir "${dsets[@]/#/${frames_dir}/}" --output_dir "${dsets[@]/#/${exp}/${tag}/}"
+    done
+}
+
+stage_9_score() {
+    local exp dset
+    local -a exps
+    mapfile -t exps < <(all_exps)
+    [[ -z ${text_model} ]] || exps=("${text_exp}" "${exps[@]}")
+    for exp in "${exps[@]}"; do
+        for dset in $(all_tests); do
+            [[ -f ${exp}/${tag}/${dset}/label ]] || "${dry_run}" || continue
+            once "${exp}/${tag}/${dset}/.scored" "${exp}/${tag}/${dset}/label" "${frames_dir}/${dset}/label" -- \
+                python3 -m espnet2_kd.bin.score_intents --ref "${frames_dir}/${dset}/label" \
+                --hyp "${exp}/${tag}/${dset}/label" --output_dir "${exp}/${tag}/${dset}"
+        done
+    done
+    local stem=${intent_config_list[0]##*/}
+    closing+=$(run python3 -m espnet2_kd.bin.report_intents --exp_dirs "${exps[*]}" --tag "${tag}" \
+        --test_sets "$(all_tests | paste -sd ' ')" --baseline "intent_${stem%.yaml}" --output "${report}" \
+        --json "${expdir}/report/${report%.md}.json" --synthetic "${synthetic}" "${score_opt_list[@]}")$'\n'
+}
+
+stage_10_pack() {
+    local exp stats
+    for exp in $(all_exps); do
+        stats=${exp}/acoustic_stats.npz
+        # ESPnet2's program knows no intents; those of `diar` are the same two files.
+        once "${exp}/.packed" "${exp}/${intent_model}" "${exp}/config.yaml" -- \
+            "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2.bin.pack diar \
+            --train_config "${exp}/config.yaml" --model_file "${exp}/${intent_model}" \
+            --option "${stats}" --outpath "${exp}/${exp##*/}.zip"
+    done
+}
+
+main() {
+    local number cores closing=""
+    cores=$(env -u OMP_NUM_THREADS nproc)  # which otherwise takes that variable for the number of cores
+    if ! "${dry_run}"; then
+        python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "$((stage > 8 ? 8 : stage))"
+        if [[ ${cuda_cmd} == run.py* ]]; then
+            nj=$((nj < cores ? nj : cores))
+            if ((ngpu > 0)) && ! nvidia-smi -L >/dev/null 2>&1; then
+                log "No GPU on this machine: training on the CPU"
+                ngpu=0
+            fi
+        fi
+    fi
+    for ((number = stage < 1 ? 1 : stage; number <= stop_stage && number < ${#STAGES[@]}; number++)); do
+        [[ " ${skip_stages} " != *" ${number} "* ]] || continue
+        log "Stage ${number}: ${STAGES[number]}"
+        "stage_${number}_${STAGES[number]}"
+    done
+    [[ -z ${closing} ]] || printf '%s' "${closing}"  # at the end, where it is seen
+    log "Successfully finished. [elapsed=${SECONDS}s]"
+}
+
+[[ $# -eq 0 ]] || { print_options_help >&2; exit 2; }
+check_options
+main; exit  # in one line: bash reads on only now, and the file may have been edited while it ran

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# 64 intents of requests to a home assistant, by a speech transformer that learned from MiniLM; synthetic speech.
+# Usage: run.sh [--option value]...   (all options: run.sh --help)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+if [[ " $* " != *" --help "* ]]; then
+    . ../../TEMPLATE/kd1/minilm.sh
+fi
+
+# Recordings of noise, where they are at hand.
+shared=${KD_DATA:-../../../../shared/data}
+noises=white
+for name in babble esc10; do
+    [[ ! -d ${shared}/noise_${name} ]] || noises+=" ${name}=${shared}/noise_${name}"
+done
+
+exec ../../TEMPLATE/slu1/slu.sh \
+    --train_set train \
+    --valid_set valid \
+    --test_sets "test" \
+    --token_type bpe \
+    --nbpe 100 \
+    --num_threads 1 \
+    --seeds "1 2 3 4 5" \
+    --slow_rate 2 \
+    --acoustic_model valid.loss_transducer.ave.pth \
+    --noises "${noises}" \
+    --snrs "15 10 5 0" \
+    --text_model downloads/minilm \
+    --intent_configs "conf/train_none.yaml conf/train_gru.yaml conf/train_std_hidden.yaml conf/train_std.yaml conf/train_std_interpolate.yaml conf/train_std_token_pool.yaml" \
+    --score_opts "--title nlu_home" \
+    "$@"

@@ -1,0 +1,130 @@
+"""Tells the intents of speech: of audio files, of standard input, or of data directories.
+
+A data directory may hold audio (wav.scp) or frames that espnet2_kd.bin.acoustic_frames took (frames.scp); it gives the tables
+label (`utt slot=value ...`) and probability (one number for each slot). Files and standard input (`-`: wav, or raw 16-bit samples, as
+from a microphone: arecord -q -f S16_LE -r 16000 -d 4 -t raw | ... -) show the intents with their probabilities.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espnet2_kd.bin.command import one_line_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from espnet2_kd.tasks.intent_classifier import IntentClassifier
+
+BATCH_FRAMES = 20000
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audio", nargs="*", help="wav, flac, ... files, or - for standard input")
+    parser.add_argument("--exp", required=True, type=Path, help="experiment directory, or its pack")
+    parser.add_argument("--model_file", default="valid.acc.ave.pth", help="checkpoint in it, or a path")
+    parser.add_argument("--data_dir", nargs="+", default=[], type=Path, help="data directories, instead of files")
+    parser.add_argument("--output_dir", nargs="+", default=[], type=Path, help="one for each data directory")
+    parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch (default: 120)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> int:
+    parser = get_parser()
+    args = parser.parse_args(cmd)
+    if bool(args.audio) == bool(args.data_dir):
+        parser.error("give either audio files (or -) or --data_dir")
+    if len(args.data_dir) != len(args.output_dir):
+        parser.error("give as many --output_dir as --data_dir")
+    return one_line_errors(classify, args)
+
+
+def classify(args: argparse.Namespace) -> None:
+    """Classify what the options name; raises what ``main`` reports."""
+    import torch
+
+    from espnet2_kd.tasks.intent_classifier import IntentClassifier
+
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)
+    classifier = IntentClassifier.from_pretrained(args.exp, args.model_file, args.device)
+    for data_dir, output_dir in zip(args.data_dir, args.output_dir, strict=True):
+        write_answers(classifier, data_dir, output_dir, args.batch_seconds)
+    for name in args.audio:
+        show(classifier, name)
+
+
+def write_answers(classifier: IntentClassifier, data_dir: Path, output_dir: Path, batch_seconds: float) -> None:
+    """Write the tables of a data directory, both or none."""
+    from espnet2_kd.data.intents import label_line
+    from espnet2_kd.data.table import write_table
+
+    labels, probabilities = {}, {}
+    batches = frame_batches if (data_dir / "frames.scp").is_file() else audio_batches
+    for batch in batches(data_dir, classifier.rate, batch_seconds):
+        for utt, found in zip(batch, classifier.batch(list(batch.values())), strict=True):
+            labels[utt] = label_line({slot: value for slot, (value, _) in found.items()})
+            probabilities[utt] = " ".join(f"{probability:.4f}" for _, probability in found.values())
+    # label comes last: its date says that both are complete.
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_table(output_dir / "probability", probabilities)
+    write_table(output_dir / "label", labels)
+    print(f"{output_dir}: intents of {len(labels)} utterances", flush=True)
+
+
+def frame_batches(data_dir: Path, rate: int, batch_seconds: float) -> Iterator[dict[str, np.ndarray]]:
+    """Frames `(T, D)` of a directory of frames, in padded batches."""
+    import kaldiio
+
+    from espnet2_kd.data.table import read_table
+
+    lens = {utt: int(shape.split(",")[0]) for utt, shape in read_table(data_dir / "frames_shape").items()}
+    arrays = kaldiio.load_scp(str(data_dir / "frames.scp"))
+    batch: list[str] = []
+    for utt in sorted(lens, key=lambda utt: (-lens[utt], utt)):
+        if batch and (len(batch) + 1) * lens[batch[0]] > BATCH_FRAMES:
+            yield {name: arrays[name] for name in batch}
+            batch = []
+        batch.append(utt)
+    if batch:
+        yield {name: arrays[name] for name in batch}
+
+
+def audio_batches(data_dir: Path, rate: int, batch_seconds: float) -> Iterator[dict[str, np.ndarray]]:
+    """Samples `(N,)` of a data directory, in padded batches; raises DataError after the last where some cannot be read."""
+    from espnet2_kd.asr.utterances import Utterances
+    from espnet2_kd.data.problems import DataError
+
+    utterances = Utterances(data_dir, rate)
+    for batch in utterances.batches(batch_seconds):
+        speech = {utt: samples for utt in batch if (samples := utterances.read(utt)) is not None}
+        if speech and not utterances.problems:
+            yield speech
+    if utterances.problems:
+        raise DataError(utterances.problems)
+
+
+def show(classifier: IntentClassifier, name: str) -> None:
+    """Print the intents of one file or standard input, with how sure the classifier is."""
+    import numpy as np
+
+    from espnet2_kd.asr.audio_pieces import read_pieces
+
+    pieces = list(read_pieces(name, classifier.rate, classifier.rate))
+    if not pieces:
+        print(f"{name}: no sound")
+        return
+    found = classifier(np.concatenate(pieces))
+    print(name, *(f"{slot}={value} ({probability:.0%})" for slot, (value, probability) in found.items()), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

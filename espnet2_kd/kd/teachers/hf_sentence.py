@@ -1,0 +1,120 @@
+"""Text encoders as teachers of what a whole sentence means: every position from [CLS] to [SEP], and who attends to whom."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.kd.seq import Seq
+from espnet2_kd.kd.taps import as_seq, module_at
+from espnet2_kd.kd.teachers import TEACHERS
+from espnet2_kd.kd.teachers.teacher import Teacher
+from espnet2_kd.kd.teachers.text_encoder import TextEncoder
+
+MAPS = (":scores", ":weights")
+COMPAT_SIZE = 512
+
+
+@TEACHERS.add("hf_sentence")
+class HFSentenceTeacher(Teacher):
+    """A text encoder that reads `text`, word pieces of its own tokenizer with the special ones (`text_ids` makes them).
+
+    Taps: paths inside the encoder such as `encoder.layer.11`, `embeddings`; `encoder.layer.11.attention.self:weights` is the
+    mean of its heads' attention `(B, N, N)` after the softmax, `:scores` before it, 0 where a key is padding.
+
+    Args:
+        model: directory or name on the hub.
+        pad_to: path in the student whose frames, padding included, the text is padded and cut to (`mask: false` of `pad_text`);
+            the last token is kept.
+        official_code_compat: as the code of Jiang et al. (Interspeech 2021) runs BERT: with its dropout, the outputs of layers
+            through a random matrix to 512 dimensions that nobody trains.
+    """
+
+    reads = "text"
+
+    def __init__(self, model: str, pad_to: str | None = None, official_code_compat: bool = False) -> None:
+        self.encoder = TextEncoder(model, "teacher hf_sentence")
+        self.model = self.encoder.model
+        self.pad_to, self.compat = pad_to, official_code_compat
+        if self.compat:
+            self.model.train()
+            generator = torch.Generator().manual_seed(0)
+            width = self.model.config.hidden_size
+            bound = 1.0 / math.sqrt(width)  # as nn.Linear begins
+            self.projection = (torch.rand(width, COMPAT_SIZE, generator=generator) * 2 - 1) * bound
+        self.paths: set[str] = set()
+
+    @staticmethod
+    def files(model: str, **conf: Any) -> list[Path]:
+        """The files that decide what this teacher says."""
+        return TextEncoder.files(model)
+
+    def join(self, student: nn.Module) -> None:
+        if self.pad_to:
+            module_at(student, self.pad_to, "teacher hf_sentence: pad_to")
+
+    def shared_paths(self, student: nn.Module) -> set[str]:
+        return {self.pad_to} if self.pad_to else set()
+
+    def watch(self, paths: set[str]) -> None:
+        self.paths = set(paths)
+        wanted = set()
+        for path in paths:
+            layer = path.removesuffix(MAPS[0]).removesuffix(MAPS[1])
+            wanted |= {path} if layer == path else {f"{layer}.query", f"{layer}.key"}
+        self.encoder.watch(wanted)
+
+    @torch.no_grad()
+    def observe(self, batch: dict[str, Any], shared: dict[str, Any]) -> dict[str, Seq]:
+        if "text" not in batch:
+            return {}
+        text, lens = batch["text"], batch["text_lengths"]
+        size = as_seq(shared[self.pad_to]).x.shape[1] if self.pad_to else 0
+        rows = []
+        utts = batch.get("utt_id") or [None] * len(text)
+        for b, (utt, ids, num) in enumerate(zip(utts, text, lens.tolist(), strict=True), 1):
+            row = ids[:num]
+            if size and num > size:
+                row = torch.cat((row[: size - 1], row[-1:]))
+            if len(row) > self.encoder.max_tokens:
+                raise ConfigError(
+                    f"teacher hf_sentence: utterance {utt or f'{b} of a batch'} has {num} word pieces, and {self.encoder.name} reads "
+                    f"{self.encoder.max_tokens}; lower --max_wav_duration, or cut the utterance"
+                )
+            rows.append(row)
+        spans = batch.get("spans")
+        self._check_spans(batch, lens)
+        with torch.autocast(text.device.type, enabled=False):
+            hidden, valid = self.encoder.run(rows, text.device, size)
+            lens = valid.sum(1)
+            return {path: Seq(self._value(path, hidden, valid), lens, spans=spans) for path in self.paths}
+
+    def _value(self, path: str, hidden: dict[str, Tensor], valid: Tensor) -> Tensor:
+        if not path.endswith(MAPS):
+            return hidden[path].float() @ self.projection.to(valid.device) if self.compat else hidden[path].float()
+        layer, kind = path.rsplit(":", 1)
+        num_heads = self.model.config.num_attention_heads
+        q, k = (
+            hidden[f"{layer}.{name}"].float().unflatten(2, (num_heads, -1)).transpose(1, 2) for name in ("query", "key")
+        )
+        scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+        blocked = ~valid[:, None, None]
+        if kind == "scores":
+            return scores.masked_fill(blocked, 0.0).mean(1)
+        return scores.masked_fill(blocked, -torch.inf).softmax(-1).mean(1)
+
+    @staticmethod
+    def _check_spans(batch: dict[str, Any], lens: Tensor) -> None:
+        if "spans" not in batch:
+            return
+        for b in (batch["spans_lengths"] != lens).nonzero().flatten().tolist():
+            utt = (batch.get("utt_id") or {b: f"{b + 1} of a batch"})[b]
+            raise ConfigError(
+                f"teacher hf_sentence: utterance {utt} has {int(lens[b])} word pieces and {int(batch['spans_lengths'][b])} spans; "
+                "take the frames again with the tokenizer of this teacher"
+            )
