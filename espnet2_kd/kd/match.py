@@ -54,13 +54,13 @@ class Interpolate:
     def features(self, student: Seq, teacher: Seq) -> Pair:
         """`(B, T, D_s)`, `(B, N, D_t)` -> both with T frames."""
         weights = self._weights(student, teacher)
-        return student, _of_frames(student, teacher, weights @ teacher.x.float())
+        return _of_frames(student, teacher, weights @ teacher.x.float())
 
     def maps(self, student: Seq, teacher: Seq, probabilities: bool) -> Pair:
         """`(B, T, T)`, `(B, N, N)` -> both `(B, T, T)`; rows of probabilities sum to 1 again."""
         weights = self._weights(student, teacher)
         stretched = weights @ teacher.x.float() @ weights.transpose(1, 2)
-        return student, _of_frames(student, teacher, _normalised(stretched) if probabilities else stretched)
+        return _of_frames(student, teacher, _normalised(stretched) if probabilities else stretched)
 
     def _weights(self, student: Seq, teacher: Seq) -> Tensor:
         """`(B, T, N)`, rows that sum to 1; nothing for padded frames, nor of padded positions."""
@@ -85,7 +85,7 @@ class TokenPool:
     def features(self, student: Seq, teacher: Seq) -> Pair:
         """`(B, T, D_s)`, `(B, N, D_t)` -> both with N positions; a position is the mean of its frames."""
         overlap = self._overlap(student, teacher)
-        return _of_text(student, teacher, _normalised(overlap) @ student.x.float()), teacher
+        return _of_text(student, teacher, _normalised(overlap) @ student.x.float())
 
     def maps(self, student: Seq, teacher: Seq, probabilities: bool) -> Pair:
         """`(B, T, T)`, `(B, N, N)` -> both `(B, N, N)`: the mean over the frames of a row, the sum over those of a column.
@@ -95,7 +95,7 @@ class TokenPool:
         overlap = self._overlap(student, teacher)
         rows = _normalised(overlap)
         pooled = rows @ student.x.float() @ (overlap if probabilities else rows).transpose(1, 2)
-        return _of_text(student, teacher, _normalised(pooled) if probabilities else pooled), teacher
+        return _of_text(student, teacher, _normalised(pooled) if probabilities else pooled)
 
     def _overlap(self, student: Seq, teacher: Seq) -> Tensor:
         """`(B, N, T)`: how much of a frame belongs to a position; nothing where either is padding."""
@@ -119,6 +119,8 @@ class TokenPool:
 class Utterance:
     """The mean over the frames against the mean over the text, for texts that mean the same but were not said."""
 
+    one_vector = True
+
     def features(self, student: Seq, teacher: Seq) -> Pair:
         """`(B, T, D_s)`, `(B, N, D_t)` -> `(B, D_s)`, `(B, D_t)`."""
         return tuple(Seq(_mean(seq)) for seq in (student, teacher))
@@ -136,9 +138,13 @@ def _mean(seq: Seq) -> Tensor:
     return seq.x.float().masked_fill(~seq.mask[:, :, None], 0.0).sum(1) / seq.lens[:, None].clamp(min=1)
 
 
-def _of_frames(student: Seq, teacher: Seq, x: Tensor) -> Seq:
-    return replace(teacher, x=x, lens=torch.where(teacher.lens > 0, student.lens, 0))
+def _of_frames(student: Seq, teacher: Seq, x: Tensor) -> Pair:
+    """The student's frames and what the teacher says of each; none where nothing was said."""
+    lens = torch.where(teacher.lens.to(student.lens.device) > 0, student.lens, 0)
+    return replace(student, lens=lens), replace(teacher, x=x, lens=lens)
 
 
-def _of_text(student: Seq, teacher: Seq, x: Tensor) -> Seq:
-    return replace(student, x=x, lens=torch.where(student.lens > 0, teacher.lens, 0))
+def _of_text(student: Seq, teacher: Seq, x: Tensor) -> Pair:
+    """What the student heard of each of the teacher's positions, and these; none where nothing was heard."""
+    lens = torch.where(student.lens > 0, teacher.lens.to(student.lens.device), 0)
+    return replace(student, x=x, lens=lens), replace(teacher, lens=lens)

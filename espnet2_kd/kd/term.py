@@ -134,5 +134,7 @@ def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
             raise ConfigError(
                 f"{where}: `match` makes outputs of layers equally long, not {', '.join(sorted(term.reads))}"
             )
+        if term.per == "token" and getattr(term.match, "one_vector", False):
+            raise ConfigError(f"{where}: per token, but this match leaves one vector for an utterance")
         terms.append(term)
     return terms

@@ -1,0 +1,115 @@
+"""Classifying: files, folders of audio and of frames give the same answers."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from espnet2_kd.bin import acoustic_frames
+from espnet2_kd.bin.classify import main
+from espnet2_kd.data.table import read_table, write_table
+from espnet2_kd.tasks.intent import KDIntentTask
+from espnet2_kd.tasks.intent_classifier import IntentClassifier
+
+TOKENS = ["intent=off", "intent=on", "room=hall", "room=none", "<unk>"]
+
+
+@pytest.fixture(scope="module")
+def ears(tiny_experiment):
+    return tiny_experiment("asr_of_intents")
+
+
+@pytest.fixture(scope="module")
+def recipe(ears, tmp_path_factory):
+    """Directory with a random classifier `exp/intent` on top of `ears`, and `data` with two utterances."""
+    folder = tmp_path_factory.mktemp("slu")
+    exp, data = folder / "exp/intent", folder / "data"
+    exp.mkdir(parents=True)
+    data.mkdir()
+    config = {
+        "token_list": TOKENS,
+        "acoustic_exp": str(ears),
+        "decoder": "speech_transformer",
+        "decoder_conf": {"size": 16, "attention_heads": 2, "linear_units": 8, "num_blocks": 2},
+        "model_conf": {"slow_rate": 2},
+    }
+    (folder / "conf.yaml").write_text(yaml.safe_dump(config))
+    command = ["--config", str(folder / "conf.yaml"), "--output_dir", str(exp)]
+    args = KDIntentTask.get_parser().parse_args(command)
+    torch.manual_seed(0)
+    model = KDIntentTask.build_model(args)
+    with torch.no_grad():
+        model.decoder.votes.linear.weight *= 30.0
+    torch.save(model.state_dict(), exp / "valid.acc.ave.pth")
+    (exp / "config.yaml").write_text(yaml.safe_dump(vars(args)))
+    generator = np.random.default_rng(0)
+    for utt, num in (("utt1", 16000), ("utt2", 23000)):
+        soundfile.write(data / f"{utt}.wav", generator.normal(0, 0.1, num), 16000)
+    write_table(data / "wav.scp", {utt: str(data / f"{utt}.wav") for utt in ("utt1", "utt2")})
+    for name in ("utt2spk", "spk2utt"):
+        write_table(data / name, {"utt1": "utt1", "utt2": "utt2"})
+    return folder
+
+
+def samples(recipe, utt):
+    return soundfile.read(recipe / f"data/{utt}.wav", dtype="float32")[0]
+
+
+def test_answers_are_the_softmax_of_each_slot(recipe):
+    classifier = IntentClassifier.from_pretrained(recipe / "exp/intent")
+    x = samples(recipe, "utt2")
+    found = classifier(x)
+    with torch.no_grad():
+        scores = classifier.model.logits(torch.from_numpy(x)[None], torch.tensor([len(x)]))[0].double()
+    assert list(found) == ["intent", "room"]
+    for slot, ids in (("intent", [0, 1]), ("room", [2, 3])):
+        odds = np.exp(scores[ids].numpy())
+        assert found[slot][0] == TOKENS[ids[int(odds.argmax())]].split("=")[1]
+        assert found[slot][1] == pytest.approx(odds.max() / odds.sum(), rel=1e-4)
+    together = classifier.batch([samples(recipe, "utt1"), x])
+    assert together[1]["intent"][1] == pytest.approx(found["intent"][1], rel=1e-4)
+
+
+def test_a_folder_of_audio_and_one_of_frames(recipe, ears, tmp_path):
+    exp, data, frames = recipe / "exp/intent", recipe / "data", tmp_path / "frames"
+    options = ["--exp", str(ears), "--slow_rate", "2", "--data_dir", str(data), "--output_dir", str(frames)]
+    assert acoustic_frames.main(options) == 0
+    heard, read = tmp_path / "heard", tmp_path / "read"
+    assert main(["--exp", str(exp), "--data_dir", str(data), str(frames), "--output_dir", str(heard), str(read)]) == 0
+    classifier = IntentClassifier.from_pretrained(exp)
+    for utt in ("utt1", "utt2"):
+        found = classifier(samples(recipe, utt))
+        assert read_table(heard / "label")[utt] == " ".join(f"{slot}={value}" for slot, (value, _) in found.items())
+        numbers = [float(x) for x in read_table(heard / "probability")[utt].split()]
+        assert numbers == pytest.approx([p for _, p in found.values()], abs=1e-4)
+    assert read_table(heard / "label") == read_table(read / "label")
+    one, other = (read_table(folder / "probability") for folder in (heard, read))
+    for utt in one:
+        assert [float(x) for x in one[utt].split()] == pytest.approx([float(x) for x in other[utt].split()], abs=2e-4)
+
+
+def test_files_and_standard_input(recipe, capsys, monkeypatch):
+    exp, wav = str(recipe / "exp/intent"), str(recipe / "data/utt1.wav")
+    assert main(["--exp", exp, wav]) == 0
+    shown = capsys.readouterr().out.strip()
+    (intent, probability), (room, _) = IntentClassifier.from_pretrained(exp)(samples(recipe, "utt1")).values()
+    assert shown.startswith(f"{wav} intent={intent} ({probability:.0%}) room={room} (")
+    raw = (samples(recipe, "utt1") * 32768).astype("<i2").tobytes()
+    monkeypatch.setattr(sys, "stdin", type("In", (), {"buffer": io.BufferedReader(io.BytesIO(raw))}))
+    assert main(["--exp", exp, "-"]) == 0
+    assert capsys.readouterr().out.strip() == shown.replace(wav, "-")
+
+
+def test_faults(recipe, capsys, tmp_path):
+    exp = str(recipe / "exp/intent")
+    assert main(["--exp", exp, str(tmp_path / "none.wav")]) == 1
+    assert "none.wav" in capsys.readouterr().err
+    assert main(["--exp", str(tmp_path), "a.wav"]) == 1
+    assert "config.yaml: not found" in capsys.readouterr().err
+    for wrong in ([], ["a.wav", "--data_dir", "x"], ["--data_dir", "x"]):
+        with pytest.raises(SystemExit):
+            main(["--exp", exp, *wrong])
