@@ -39,7 +39,8 @@ class IntentClassifier:
 
     def batch(self, speech: Sequence[np.ndarray | torch.Tensor]) -> list[Intents]:
         """Of several, all samples or all frames."""
-        rows = [torch.as_tensor(x) for x in speech]
+        # Copied: what kaldiio reads cannot be written to, which torch warns of.
+        rows = [x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x)) for x in speech]
         device = next(self.model.parameters()).device
         lens = torch.tensor([len(row) for row in rows], device=device)
         return self.model.predict(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device), lens)

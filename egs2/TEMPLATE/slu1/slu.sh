@@ -105,6 +105,13 @@ check_options() {
         [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
     done < <(with_bases "${intent_config_list[@]}" ${text_model:+"${text_config}"})
     [[ -n ${acoustic_exp} || -f ${acoustic_config} ]] || fail "no such file: ${PWD}/${acoustic_config}"
+    if [[ -n ${acoustic_exp} ]] && ! "${dry_run}"; then
+        name=${acoustic_exp}
+        [[ ! -f ${name}/config.yaml ]] || name+=/${acoustic_model}
+        # A name of two words may also be one on the hub.
+        [[ -e ${name} || (${name} =~ ^[^/]+/[^/]+$ && ! -d ${name%/*}) ]] ||
+            fail "--acoustic_exp: no such file: ${name}: train that recogniser, or give another"
+    fi
     for name in "${intent_config_list[@]}"; do
         [[ -n ${text_model} || -z $(value_of teacher "${name}") ]] || fail "${name}: needs a text encoder: --text_model"
     done
@@ -255,12 +262,14 @@ stage_6_text() {
     [[ -n ${text_model} ]] || return 0
     local dset
     local -a inputs=("${dumpdir}/raw/${train_set}"/{text,label} "${dumpdir}/raw/${valid_set}"/{text,label} "${class_list}")
+    local -a device=()
+    ((ngpu == 0)) || device=(--device cuda)
     mapfile -t -O "${#inputs[@]}" inputs < <(with_bases "${text_config}")
     once "${text_exp}/.done" "${inputs[@]}" ${text_data:+"${text_data}"} -- \
         "${cuda_command[@]}" --gpu "${ngpu}" --follow 'epoch' "${text_exp}/train.log" \
         python3 -m espnet2_kd.bin.train_text_intents --config "${text_config}" --model "${text_model}" --seed 1 \
         --train_dir "${dumpdir}/raw/${train_set}" --valid_dir "${dumpdir}/raw/${valid_set}" \
-        ${text_data:+--sentences "${text_data}"} --token_list "${class_list}" --output_dir "${text_exp}"
+        ${text_data:+--sentences "${text_data}"} --token_list "${class_list}" "${device[@]}" --output_dir "${text_exp}"
     for dset in "${test_set_list[@]}"; do
         once "${text_exp}/${tag}/${dset}/.done" "${text_exp}/.done" "${dumpdir}/raw/${dset}/text" -- \
             python3 -m espnet2_kd.bin.classify_text --model "${text_exp}" --data_dir "${dumpdir}/raw/${dset}" \

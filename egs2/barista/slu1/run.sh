@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Coffee orders with six slots, by a speech transformer that learned from MiniLM; real recordings without transcripts.
+# Usage: run.sh [--option value]...   (all options: run.sh --help; corpus elsewhere: --local_data_opts "--corpus DIR")
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+if [[ " $* " != *" --help "* ]]; then
+    . ../../TEMPLATE/kd1/minilm.sh
+fi
+
+# Recordings of noise, where they are at hand.
+shared=${KD_DATA:-../../../../shared/data}
+noises=white
+for name in babble esc10; do
+    [[ ! -d ${shared}/noise_${name} ]] || noises+=" ${name}=${shared}/noise_${name}"
+done
+
+configs=()
+for name in none gru std_hidden utterance std; do
+    configs+=("conf/train_${name}.yaml")
+done
+
+# Nothing is trained on the tokens. Of words there are never too many for the audio; of smaller ones, in a text that was
+# not said, there may be.
+exec ../../TEMPLATE/slu1/slu.sh \
+    --train_set train \
+    --valid_set valid \
+    --test_sets "test" \
+    --token_type word \
+    --num_threads 1 \
+    --seeds "1 2 3 4 5" \
+    --slow_rate 2 \
+    --acoustic_exp ../../speechocean762/asr1/exp/asr_train_teacher_seed1 \
+    --acoustic_model valid.loss_transducer.ave.pth \
+    --noises "${noises}" \
+    --snrs "15 10 5 0" \
+    --text_model downloads/minilm \
+    --text_data data/local/sentences.tsv \
+    --spoken_text false \
+    --intent_configs "${configs[*]}" \
+    --score_opts "--title barista" \
+    "$@"
