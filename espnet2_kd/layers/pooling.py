@@ -1,7 +1,8 @@
-"""Max-pooling of frames in time."""
+"""Fewer frames in time."""
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
 def pool_pairs(x: torch.Tensor, lens: torch.Tensor, first: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -15,3 +16,18 @@ def pool_pairs(x: torch.Tensor, lens: torch.Tensor, first: int = 0) -> tuple[tor
     x = F.pad(x.masked_fill(padding, -torch.inf), (0, 0, 0, x.shape[1] % 2), value=-torch.inf)
     # A pair has a valid frame iff its first one is.
     return torch.maximum(x[:, ::2], x[:, 1::2]).masked_fill(padding[:, ::2], 0.0), (lens + 1) // 2
+
+
+class SlowFrames(nn.Module):
+    """Means of every ``rate`` frames, the last of what is left: (B, T, D), (B,) -> (B, ceil(T / rate), D), (B,)."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor, lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        valid = (torch.arange(x.shape[1], device=x.device) < lens[:, None])[:, :, None]
+        short = -x.shape[1] % self.rate
+        sums = F.pad(x.masked_fill(~valid, 0.0), (0, 0, 0, short)).unflatten(1, (-1, self.rate)).sum(2)
+        counts = F.pad(valid.to(x.dtype), (0, 0, 0, short)).unflatten(1, (-1, self.rate)).sum(2)
+        return sums / counts.clamp(min=1.0), torch.div(lens + self.rate - 1, self.rate, rounding_mode="floor")

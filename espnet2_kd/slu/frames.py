@@ -21,7 +21,7 @@ from espnet2_kd.data.parts import fingerprint
 from espnet2_kd.data.problems import DataError
 from espnet2_kd.data.progress import Progress
 from espnet2_kd.data.table import replacing, write_table
-from espnet2_kd.slu.intent_model import SlowFrames
+from espnet2_kd.layers.pooling import SlowFrames
 from espnet2_kd.slu.sentence import SentenceReader
 
 COPIED = ("label", "text", "utt2spk")

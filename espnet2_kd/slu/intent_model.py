@@ -11,22 +11,8 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import nn
 
+from espnet2_kd.layers.pooling import SlowFrames
 from espnet2_kd.slu.slots import slots_of
-
-
-class SlowFrames(nn.Module):
-    """Means of every ``rate`` frames, the last of what is left: (B, T, D), (B,) -> (B, ceil(T / rate), D), (B,)."""
-
-    def __init__(self, rate: int) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: torch.Tensor, lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        valid = (torch.arange(x.shape[1], device=x.device) < lens[:, None])[:, :, None]
-        short = -x.shape[1] % self.rate
-        sums = F.pad(x.masked_fill(~valid, 0.0), (0, 0, 0, short)).unflatten(1, (-1, self.rate)).sum(2)
-        counts = F.pad(valid.to(x.dtype), (0, 0, 0, short)).unflatten(1, (-1, self.rate)).sum(2)
-        return sums / counts.clamp(min=1.0), torch.div(lens + self.rate - 1, self.rate, rounding_mode="floor")
 
 
 class IntentModel(AbsESPnetModel):
