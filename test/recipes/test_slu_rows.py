@@ -197,7 +197,7 @@ def test_row_learns(corpus, name, bert, tiny_experiment, ears, tmp_path):
     kd = {key: float(value) for key, value in stats.items() if key.startswith("loss_kd_")}
     assert len(kd) == len(config.get("kd_terms", [])) and all(value > 0 for value in kd.values())
     total = sum(value * float(stats[key.replace("loss_", "weight_", 1)]) for key, value in kd.items())
-    assert float(loss) == pytest.approx(float(stats["loss_task"] if kd else stats["loss"]) + total, rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(stats["loss_task"] if kd else stats["loss"]) + total, rel=1e-5)
 
     before = {key: value.detach().clone() for key, value in model.state_dict().items()}
     optimizer = optim_classes[config["optim"]](

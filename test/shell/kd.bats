@@ -116,6 +116,16 @@ stages_of() {
     [[ "$(grep 'train_same_seed1' <<<"${output}")" == *"exp=exp/asr_train_teacher_seed1"* ]]
 }
 
+@test "one teacher may teach the students of all seeds" {
+    run "${kd}" "${sets[@]}" --dry_run true --seeds "1 2 3" --teacher_seed 2 --stage 4
+    [ "$(grep -c 'asr_train .*--output_dir exp/asr_train_teacher_seed2 ' <<<"${output}")" -eq 1 ]
+    refute grep -qE 'train_teacher_seed[13]' <<<"${output}"
+    [ "$(grep -c 'asr_train_kd_seed. .*exp=exp/asr_train_teacher_seed2' <<<"${output}")" -eq 3 ]
+    [[ "${output}" == *"--exp_dirs exp/asr_train_teacher_seed2\ exp/asr_train_student_seed1\ "* ]]
+    run "${kd}" "${sets[@]}" --dry_run true --teacher_seed x
+    [ "${output}" = "kd.sh: --teacher_seed x: expected a number" ]
+}
+
 @test "speech without transcripts goes to the students that ask for it" {
     printf 'base: train_kd.yaml\nunlabelled_ratio: 1.0\n' >conf/train_more.yaml
     more=(--distill_configs "conf/train_kd.yaml conf/train_more.yaml" --audio_format ark)
@@ -234,7 +244,7 @@ stages_of() {
 @test "every run.sh works from any directory" {
     cd /
     for script in "${root}"/egs2/*/*1/run.sh; do
-        run "${script}" --dry_run true --stage 7 --stop_stage 7
+        run "${script}" --dry_run true --stage 7 --stop_stage 9
         [ "${status}" -eq 0 ]
         [[ "${output}" == *"espnet2_kd.bin.report"* ]]
     done

@@ -6,6 +6,7 @@ check_options() {
     for name in stage stop_stage nj inference_nj ngpu num_threads; do
         [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
     done
+    [[ ${teacher_seed} =~ ^[0-9]*$ ]] || fail "--teacher_seed ${teacher_seed}: expected a number"
     for name in train_set valid_set test_sets seeds distill_configs inference_config; do
         [[ -n ${!name} ]] || fail "--${name} is not set"
     done

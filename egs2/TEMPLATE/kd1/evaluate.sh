@@ -39,7 +39,7 @@ decode_set() {
 
 stage_6_decode() {
     local exp config dset aligner
-    aligner=$(all_exps | head -n 1)
+    read -r aligner < <(all_exps)
     for exp in $(all_exps); do
         for config in "${inference_list[@]}"; do
             for dset in "${test_set_list[@]}"; do

@@ -224,7 +224,7 @@ stage_5_frames() {
         done
     done
     for dset in "${test_set_list[@]}"; do
-        for condition in $(conditions "${dset}" | tail -n +2); do
+        for condition in $(conditions "${dset}" | sed 1d); do
             make_noisy "${dumpdir}/raw/${dset}" "${dset}" "${condition#"${dset}_"}" test
         done
     done
