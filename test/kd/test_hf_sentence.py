@@ -161,3 +161,32 @@ def test_a_student_learns_what_the_text_says(bert):
         loss.backward()
         optimiser.step()
     torch.testing.assert_close(stats["loss_kd_h_mse"].reshape(()), best, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_what_a_text_model_answers(bert, tmp_path, pooling):
+    """`classes` are the logits of the fine-tuned model itself; other classes than the student's are refused."""
+    from espnet2_kd.slu.text_model import TextIntentModel
+
+    classes = ["room=hall", "room=none", "light=on", "light=off", "light=none"]
+    torch.manual_seed(3)
+    model = TextIntentModel.from_encoder(str(bert), classes, pooling=pooling).eval()
+    model.save(tmp_path / "text")
+    student = Listener()
+    student.token_list = [*classes, "<unk>"]
+    teacher = HFSentenceTeacher(str(tmp_path / "text"))
+    teacher.join(student)
+    teacher.watch({"classes", LAYER})
+    data = batch()
+    found = teacher.observe(data, {})["classes"]
+    assert found.lens is None
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found.x, model(data["text"].clamp(min=0), data["text_lengths"]), rtol=1e-4, atol=1e-5
+        )
+    student.token_list = [*classes[::-1], "<unk>"]
+    teacher.join(student)
+    with pytest.raises(ConfigError, match="are not those of the student's token list"):
+        teacher.watch({"classes"})
+    with pytest.raises(ConfigError, match="has not learned intents"):
+        HFSentenceTeacher(str(bert)).watch({"classes"})

@@ -28,13 +28,20 @@ class OutputKL:
         temperature: tau.
         reduction: over the valid positions, `mean` or `sum`.
         collapsed: of a lattice, compare {next label, blank, anything else} only, as that paper does.
+        slots: numbers of classes of several answers that stand side by side in V, each a distribution of its own; their
+            divergences are summed.
         shift: compare teacher frame t with student frame t + shift: a student that hears no future emits later.
     """
 
     reads = ("x",)
 
     def __init__(
-        self, temperature: float = 1.0, reduction: str = "mean", collapsed: bool = False, shift: int = 0
+        self,
+        temperature: float = 1.0,
+        reduction: str = "mean",
+        collapsed: bool = False,
+        shift: int = 0,
+        slots: list[int] | None = None,
     ) -> None:
         if temperature <= 0:
             raise ConfigError(f"output_kl: temperature {temperature} must be positive")
@@ -46,6 +53,7 @@ class OutputKL:
         self.reduction = check_reduction(reduction)
         self.collapsed = collapsed
         self.shift = shift
+        self.slots = slots
 
     def __call__(self, student: dict[str, Seq], teacher: dict[str, Seq]) -> Tensor:
         s, t = student["x"], teacher["x"]
@@ -53,6 +61,8 @@ class OutputKL:
             raise ConfigError(
                 f"output_kl: {s.x.shape[-1]} student and {t.x.shape[-1]} teacher classes; use the same token list"
             )
+        if self.slots is not None and sum(self.slots) != s.x.shape[-1]:
+            raise ConfigError(f"output_kl: slots of {sum(self.slots)} classes in all, and {s.x.shape[-1]} outputs")
         if self.collapsed and s.labels is None:
             raise ConfigError("output_kl: `collapsed` needs the lattice of a transducer, tapped at its joint network")
         if self.shift and s.lens is None:
@@ -62,8 +72,9 @@ class OutputKL:
             x, mask = x[:, self.shift :], mask[:, self.shift :]
 
         def divergence(part: Tensor, frames: slice) -> Tensor:
-            valid = mask[:, frames].unsqueeze(-1)
-            targets = t.x[:, frames] if isinstance(t.x, Tensor) else t.x[frames]
+            one_vector = part.dim() == 2
+            valid = (mask if one_vector else mask[:, frames]).unsqueeze(-1)
+            targets = t.x if one_vector else t.x[:, frames] if isinstance(t.x, Tensor) else t.x[frames]
             # Frames that the shift leaves without a partner are at the end.
             log_s, log_t = (
                 self._log_probs(v[:, : part.shape[1]].float().masked_fill(~valid, 0.0), s) for v in (part, targets)
@@ -78,7 +89,10 @@ class OutputKL:
 
     def _log_probs(self, logits: Tensor, lattice: Seq) -> Tensor:
         logits = logits / self.temperature
-        return _collapse(logits, lattice) if self.collapsed else F.log_softmax(logits, dim=-1)
+        if self.collapsed:
+            return _collapse(logits, lattice)
+        parts = logits.split(self.slots or [logits.shape[-1]], dim=-1)
+        return torch.cat([F.log_softmax(part, dim=-1) for part in parts], dim=-1)
 
 
 def _kl(log_t: Tensor, log_s: Tensor) -> Tensor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from espnet2_kd.data.tokenizer import UNK
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.taps import as_seq, module_at
@@ -16,6 +20,7 @@ from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.teachers.text_encoder import TextEncoder
 
+CLASSES = "classes"
 MAPS = (":scores", ":weights")
 COMPAT_SIZE = 512
 
@@ -25,7 +30,8 @@ class HFSentenceTeacher(Teacher):
     """A text encoder that reads `text`, word pieces of its own tokenizer with the special ones (`text_ids` makes them).
 
     Taps: paths inside the encoder such as `encoder.layer.11`, `embeddings`; `encoder.layer.11.attention.self:weights` is the
-    mean of its heads' attention `(B, N, N)` after the softmax, `:scores` before it, 0 where a key is padding.
+    mean of its heads' attention `(B, N, N)` after the softmax, `:scores` before it, 0 where a key is padding; `classes`, of a model that
+    `bin.train_text_intents` made, is what it answers `(B, V)`.
 
     Args:
         model: directory or name on the hub.
@@ -48,6 +54,7 @@ class HFSentenceTeacher(Teacher):
             bound = 1.0 / math.sqrt(width)  # as nn.Linear begins
             self.projection = (torch.rand(width, COMPAT_SIZE, generator=generator) * 2 - 1) * bound
         self.paths: set[str] = set()
+        self.name, self.classes = Path(model), None
 
     @staticmethod
     def files(model: str, **conf: Any) -> list[Path]:
@@ -57,6 +64,7 @@ class HFSentenceTeacher(Teacher):
     def join(self, student: nn.Module) -> None:
         if self.pad_to:
             module_at(student, self.pad_to, "teacher hf_sentence: pad_to")
+        self.token_list = list(getattr(student, "token_list", []))
 
     def shared_paths(self, student: nn.Module) -> set[str]:
         return {self.pad_to} if self.pad_to else set()
@@ -64,7 +72,10 @@ class HFSentenceTeacher(Teacher):
     def watch(self, paths: set[str]) -> None:
         self.paths = set(paths)
         wanted = set()
-        for path in paths:
+        if CLASSES in paths:
+            self.classes = self._read_classes()
+            wanted.add(self.last_layer)
+        for path in paths - {CLASSES}:
             layer = path.removesuffix(MAPS[0]).removesuffix(MAPS[1])
             wanted |= {path} if layer == path else {f"{layer}.query", f"{layer}.key"}
         self.encoder.watch(wanted)
@@ -92,7 +103,10 @@ class HFSentenceTeacher(Teacher):
         with torch.autocast(text.device.type, enabled=False):
             hidden, valid = self.encoder.run(rows, text.device, size)
             lens = valid.sum(1)
-            return {path: Seq(self._value(path, hidden, valid), lens, spans=spans) for path in self.paths}
+            found = {path: Seq(self._value(path, hidden, valid), lens, spans=spans) for path in self.paths - {CLASSES}}
+            if self.classes is not None:
+                found[CLASSES] = Seq(self.classes(hidden[self.last_layer].float(), valid))
+            return found
 
     def _value(self, path: str, hidden: dict[str, Tensor], valid: Tensor) -> Tensor:
         if not path.endswith(MAPS):
@@ -108,6 +122,26 @@ class HFSentenceTeacher(Teacher):
             return scores.masked_fill(blocked, 0.0).mean(1)
         return scores.masked_fill(blocked, -torch.inf).softmax(-1).mean(1)
 
+    @property
+    def last_layer(self) -> str:
+        return f"encoder.layer.{self.model.config.num_hidden_layers - 1}"
+
+    def _read_classes(self) -> Answers:
+        """Raises ConfigError where the model has none, or others than the student."""
+        try:
+            description = json.loads((self.name / "intent.json").read_text(encoding="utf-8"))
+            weights = load_file(self.name / "intent.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ConfigError(
+                f"teacher tap 'classes': {self.name} has not learned intents (espnet2_kd.bin.train_text_intents): {error}"
+            ) from error
+        # ESPnet2 wants a name for what is unknown, which is no class.
+        if description["classes"] != [token for token in self.token_list if token != UNK]:
+            raise ConfigError(
+                f"teacher tap 'classes': the classes of {self.name} are not those of the student's token list"
+            )
+        return Answers(weights["weight"], weights["bias"], description["pooling"])
+
     @staticmethod
     def _check_spans(batch: dict[str, Any], lens: Tensor) -> None:
         if "spans" not in batch:
@@ -118,3 +152,18 @@ class HFSentenceTeacher(Teacher):
                 f"teacher hf_sentence: utterance {utt} has {int(lens[b])} word pieces and {int(batch['spans_lengths'][b])} spans; "
                 "take the frames again with the tokenizer of this teacher"
             )
+
+
+class Answers:
+    """The linear layer of a text intent model: weight (V, D), bias (V,); pooling is `cls` or `mean`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, pooling: str) -> None:
+        self.weight, self.bias, self.pooling = weight, bias, pooling
+
+    def __call__(self, states: Tensor, valid: Tensor) -> Tensor:
+        """States of the last layer (B, N, D), valid (B, N) bool -> logits (B, V)."""
+        if self.pooling == "cls":
+            vector = states[:, 0]
+        else:
+            vector = states.masked_fill(~valid[:, :, None], 0.0).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+        return nn.functional.linear(vector, self.weight.to(vector), self.bias.to(vector))
