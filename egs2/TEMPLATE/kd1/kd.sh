@@ -72,6 +72,8 @@ TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
 . "${TEMPLATE}/language_model.sh"
 # shellcheck source=student_data.sh
 . "${TEMPLATE}/student_data.sh"
+# shellcheck source=run_stages.sh
+. "${TEMPLATE}/run_stages.sh"
 # shellcheck source=train_all.sh
 . "${TEMPLATE}/train_all.sh"
 CMD_SH=./cmd.sh
@@ -267,35 +269,12 @@ stage_8_pack() {
 }
 
 main() {
-    local number cores closing=
-    local -a todo=()
-    cores=$(env -u OMP_NUM_THREADS nproc)  # which otherwise takes that variable for the number of cores
+    local cores closing=""
     ! "${skip_data_prep}" || skip_stages+=" 1 2"
     ! "${skip_train}" || skip_stages+=" 3 4 5"
     ! "${skip_eval}" || skip_stages+=" 6 7"
     ! "${skip_packing}" || skip_stages+=" 8"
-    [[ -z ${skip_stages} ]] || log "Skipped stages: ${skip_stages# }"
-    for ((number = stage < 1 ? 1 : stage; number <= stop_stage && number < ${#STAGES[@]}; number++)); do
-        [[ " ${skip_stages} " == *" ${number} "* ]] || todo+=("${number}")
-    done
-    if ! "${dry_run}"; then
-        python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "${todo[*]}"
-        if [[ ${train_cmd} == run.py* ]]; then
-            # More jobs than cores would only load the same program more often.
-            nj=$((nj < cores ? nj : cores))
-            inference_nj=$((inference_nj < cores ? inference_nj : cores))
-        fi
-        if ((ngpu > 0)) && [[ ${cuda_cmd} == run.py* ]] && ! nvidia-smi -L >/dev/null 2>&1; then
-            log "No GPU on this machine: training on the CPU"
-            ngpu=0
-        fi
-    fi
-    for number in "${todo[@]}"; do
-        log "Stage ${number}: ${STAGES[number]}"
-        "stage_${number}_${STAGES[number]}"
-    done
-    [[ -z ${closing} ]] || printf '%s' "${closing}"  # at the end, where it is seen
-    log "Successfully finished. [elapsed=${SECONDS}s]"
+    run_stages
 }
 
 [[ $# -eq 0 ]] || { print_options_help >&2; exit 2; }

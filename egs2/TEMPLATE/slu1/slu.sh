@@ -34,7 +34,7 @@ acoustic_exp=""           # take this one instead: an experiment, or a pack
 acoustic_model=valid.loss.ave.pth  # its checkpoint
 acoustic_args=""          # more options for its training, e.g. "--max_epoch 3"
 slow_rate=4               # how many of its frames make one of the classifier's
-noises=""                 # in which the test sets are heard too: white, or name=folder of recordings, e.g. "white babble=DIR"
+noises="white babble esc10"  # in which the test sets are heard too: white, name=folder of recordings, or a folder noise_<name> in $KD_DATA
 snrs="15 10 5 0"          # how loud: signal-to-noise ratios in dB
 train_noises=""           # conditions that the classifiers are trained in beside quiet, e.g. "babble_10db babble_0db"
 text_model=""             # text encoder to fine-tune: a folder or a name on the hub
@@ -57,6 +57,8 @@ COMMAND_LINE=("$@")
 . "${KD_ROOT}/utils/prepare_exp.sh"
 . "${KD_ROOT}/utils/with_bases.sh"
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE
+# shellcheck source=../kd1/run_stages.sh
+. "${TEMPLATE}/kd1/run_stages.sh"
 # shellcheck source=../kd1/train_all.sh
 . "${TEMPLATE}/kd1/train_all.sh"
 CMD_SH=./cmd.sh
@@ -64,11 +66,12 @@ CMD_SH=./cmd.sh
 # shellcheck source=../kd1/cmd.sh
 . "${CMD_SH}"
 
+ENV_STAGES="1 2 3 4"  # the others need no other programs
 STAGES=("" data feats stats acoustic frames text train classify score pack)
 
 read -ra intent_config_list <<<"${intent_configs}"
 read -ra test_set_list <<<"${test_sets}"
-read -ra noise_list <<<"${noises}"
+noise_list=()
 read -ra snr_list <<<"${snrs}"
 read -ra train_noise_list <<<"${train_noises}"
 read -ra seed_list <<<"${seeds}"
@@ -86,6 +89,23 @@ frames_dir=${dumpdir}/frames
 tag=classify_${intent_model%.pth}
 teacher_config="" teacher_seed=""  # for train_all: the teachers here read, and there is one of them
 
+# find_noises: fills noise_list with `white` and name=folder; names without a folder are looked for beside the other data.
+find_noises() {
+    local name folder
+    for name in ${noises}; do
+        if [[ ${name} == white || ${name} == *=* ]]; then
+            noise_list+=("${name}")
+            continue
+        fi
+        for folder in ${KD_DATA:+"${KD_DATA}"} "${KD_ROOT}/../shared/data"; do
+            [[ -d ${folder}/noise_${name} ]] || continue
+            noise_list+=("${name}=${folder}/noise_${name}")
+            continue 2
+        done
+        log "No recordings of ${name}: no folder noise_${name} in \$KD_DATA; left out"
+    done
+}
+
 check_options() {
     local name
     for name in stage stop_stage nj ngpu num_threads slow_rate; do
@@ -95,7 +115,7 @@ check_options() {
         [[ -n ${!name} ]] || fail "--${name} is not set"
     done
     for name in "${noise_list[@]}"; do
-        [[ ${name} == white || -d ${name#*=} ]] || fail "--noises ${name}: write white, or name=folder of recordings"
+        [[ ${name} == white || -d ${name#*=} ]] || fail "--noises ${name}: no such folder"
     done
     for name in "${train_noise_list[@]}"; do
         [[ ${name} =~ ^.+_-?[0-9.]+db$ ]] || fail "--train_noises ${name}: write <noise>_<SNR>db, as babble_10db"
@@ -358,27 +378,11 @@ stage_10_pack() {
 }
 
 main() {
-    local number cores closing=""
-    cores=$(env -u OMP_NUM_THREADS nproc)  # which otherwise takes that variable for the number of cores
-    if ! "${dry_run}"; then
-        python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "$((stage > 8 ? 8 : stage))"
-        if [[ ${cuda_cmd} == run.py* ]]; then
-            nj=$((nj < cores ? nj : cores))
-            if ((ngpu > 0)) && ! nvidia-smi -L >/dev/null 2>&1; then
-                log "No GPU on this machine: training on the CPU"
-                ngpu=0
-            fi
-        fi
-    fi
-    for ((number = stage < 1 ? 1 : stage; number <= stop_stage && number < ${#STAGES[@]}; number++)); do
-        [[ " ${skip_stages} " != *" ${number} "* ]] || continue
-        log "Stage ${number}: ${STAGES[number]}"
-        "stage_${number}_${STAGES[number]}"
-    done
-    [[ -z ${closing} ]] || printf '%s' "${closing}"  # at the end, where it is seen
-    log "Successfully finished. [elapsed=${SECONDS}s]"
+    local cores closing="" inference_nj=1
+    run_stages
 }
 
 [[ $# -eq 0 ]] || { print_options_help >&2; exit 2; }
+find_noises
 check_options
 main; exit  # in one line: bash reads on only now, and the file may have been edited while it ran

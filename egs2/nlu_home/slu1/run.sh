@@ -8,13 +8,6 @@ if [[ " $* " != *" --help "* ]]; then
     . ../../TEMPLATE/kd1/minilm.sh
 fi
 
-# Recordings of noise, where they are at hand.
-shared=${KD_DATA:-../../../../shared/data}
-noises=white
-for name in babble esc10; do
-    [[ ! -d ${shared}/noise_${name} ]] || noises+=" ${name}=${shared}/noise_${name}"
-done
-
 exec ../../TEMPLATE/slu1/slu.sh \
     --train_set train \
     --valid_set valid \
@@ -25,8 +18,6 @@ exec ../../TEMPLATE/slu1/slu.sh \
     --seeds "1 2 3 4 5" \
     --slow_rate 2 \
     --acoustic_model valid.loss_transducer.ave.pth \
-    --noises "${noises}" \
-    --snrs "15 10 5 0" \
     --text_model downloads/minilm \
     --intent_configs "conf/train_none.yaml conf/train_gru.yaml conf/train_std_hidden.yaml conf/train_std.yaml conf/train_std_interpolate.yaml conf/train_std_token_pool.yaml" \
     --score_opts "--title nlu_home" \

@@ -1,0 +1,32 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# Sourced by the recipes' scripts: their stages, one after the other.
+
+# run_stages: calls stage_<number>_<name> for the numbers wanted of STAGES; what a stage adds to `closing` is shown last.
+# Sets `number`, `cores`, and on this machine `nj`, `inference_nj` and `ngpu` to what it has.
+run_stages() {
+    local number
+    local -a todo=()
+    cores=$(env -u OMP_NUM_THREADS nproc)  # which otherwise takes that variable for the number of cores
+    [[ -z ${skip_stages} ]] || log_depth=2 log "Skipped stages: ${skip_stages# }"
+    for ((number = stage < 1 ? 1 : stage; number <= stop_stage && number < ${#STAGES[@]}; number++)); do
+        [[ " ${skip_stages} " == *" ${number} "* ]] || todo+=("${number}")
+    done
+    if ! "${dry_run}"; then
+        python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "${ENV_STAGES:-${todo[*]}}"
+        if [[ ${train_cmd} == run.py* ]]; then
+            # More jobs than cores would only load the same program more often.
+            nj=$((nj < cores ? nj : cores))
+            inference_nj=$((inference_nj < cores ? inference_nj : cores))
+        fi
+        if ((ngpu > 0)) && [[ ${cuda_cmd} == run.py* ]] && ! nvidia-smi -L >/dev/null 2>&1; then
+            log_depth=2 log "No GPU on this machine: training on the CPU"
+            ngpu=0
+        fi
+    fi
+    for number in "${todo[@]}"; do
+        log_depth=2 log "Stage ${number}: ${STAGES[number]}"
+        "stage_${number}_${STAGES[number]}"
+    done
+    [[ -z ${closing} ]] || printf '%s' "${closing}"  # at the end, where it is seen
+    log_depth=2 log "Successfully finished. [elapsed=${SECONDS}s]"
+}
