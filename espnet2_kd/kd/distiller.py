@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from espnet2_kd.kd.heads import HEADS
 from espnet2_kd.kd.lattice import LatticeRows
-from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.term import Term
 
@@ -48,10 +48,14 @@ class Distiller(nn.Module):
                 injected["lstm"] = "future" in term.reads
             if term.per == "token" and s.lens is None:
                 raise ConfigError(f"{where}: per token, but {term.student!r} gives one vector for an utterance")
-            head = HEADS.build(term.head, where, **injected)
-            self.heads[term.name] = head
+            if name == "same_as":
+                self.heads[term.name] = self._head_of(keywords.get("term"), where)
+            else:
+                self.heads[term.name] = HEADS.build(term.head, where, **injected)
             with torch.no_grad():
                 out = self._student_values(term, student)
+            if term.match is not None and not (s.lens is None or t.lens is None):
+                self.compared(term, (student, teacher))  # says what the match lacks
             if term.match is None:
                 _check_frames(where, term, s, out, t)
             elif s.lens is None or t.lens is None:
@@ -61,6 +65,11 @@ class Distiller(nn.Module):
                     raise ConfigError(
                         f"{where}: {out[key].x.shape[-1]} student and {t.x.shape[-1]} teacher dimensions; use `head: projection`"
                     )
+
+    def _head_of(self, name: Any, where: str) -> nn.Module:
+        if name not in self.heads:
+            raise ConfigError(f"{where}: same_as: no earlier term {name!r}; {nearest(str(name), self.heads.keys())}")
+        return self.heads[name]
 
     @property
     def student_paths(self) -> set[str]:

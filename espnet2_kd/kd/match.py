@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import torch
@@ -25,6 +26,7 @@ class PadText:
 
     def __init__(self, mask: bool = True) -> None:
         self.mask = mask
+        self.num_cut = 0
 
     def features(self, student: Seq, teacher: Seq) -> Pair:
         """`(B, T, D_s)`, `(B, N, D_t)` -> both with min(T, N) positions."""
@@ -38,6 +40,7 @@ class PadText:
 
     def _common(self, student: Seq, teacher: Seq) -> tuple[int, Tensor]:
         num = min(student.x.shape[1], teacher.x.shape[1])
+        self._count(student, teacher)
         if self.mask:
             return num, torch.minimum(student.lens, teacher.lens.to(student.lens.device)).clamp(max=num)
         if num < student.x.shape[1]:
@@ -45,6 +48,16 @@ class PadText:
                 f"pad_text without mask: {student.x.shape[1]} frames, but the teacher gives {num} positions; set `pad_to` in teacher_conf"
             )
         return num, torch.full_like(student.lens, num)
+
+    def _count(self, student: Seq, teacher: Seq) -> None:
+        before = self.num_cut
+        self.num_cut += int((teacher.lens.to(student.lens.device) > student.lens).sum())
+        # At the first, the tenth, the hundredth ...
+        if len(str(self.num_cut)) > len(str(before)) or (before == 0 < self.num_cut):
+            logging.warning(
+                "pad_text: so far %d times there were more word pieces than frames; what is beyond is not compared",
+                self.num_cut,
+            )
 
 
 @MATCHES.add("interpolate")

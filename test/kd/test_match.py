@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from espnet2_kd.kd.distiller import Distiller
 from espnet2_kd.kd.losses.attention import Attention
 from espnet2_kd.kd.match import Interpolate, PadText, TokenPool, Utterance
 from espnet2_kd.kd.registry import ConfigError
@@ -95,6 +96,15 @@ def test_pad_text_without_mask():
     a, b = PadText(mask=False).features(s, Seq(random(4, 9, 6), torch.tensor(WORDS)))
     assert a.lens.tolist() == b.lens.tolist() == [7] * 4
     assert a.x.shape[1] == b.x.shape[1] == 7
+
+
+def test_texts_that_are_longer_than_the_speech_are_counted(caplog):
+    """FRAMES and WORDS have two such utterances; a warning at the 1st, 10th, 100th of them, not with every batch."""
+    match = PadText()
+    for _ in range(20):
+        match.features(*features())
+    assert match.num_cut == 40
+    assert [record.args[0] for record in caplog.records] == [2, 10]
 
 
 def test_interpolate():
@@ -215,3 +225,20 @@ def term(**keys):
 def test_terms_that_make_no_sense(keys, message):
     with pytest.raises(ConfigError, match=message):
         parse_terms(term(**keys))
+
+
+def test_terms_may_share_a_head():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (Seq(torch.randn(2, 3, d, generator=generator), torch.tensor([3, 2])) for d in (4, 6))
+    one = {"name": "one", "student": "a", "teacher": "b", "head": "projection", "loss": "mse", "weight": 1.0}
+    other = {**one, "name": "other", "head": {"same_as": {"term": "one"}}}
+    taps = {"a": student}, {"b": teacher}
+    shared = Distiller(parse_terms([one, other]), *taps)
+    assert sum(p.numel() for p in shared.parameters()) == 4 * 6 + 6
+    loss, stats = shared(taps)
+    torch.testing.assert_close(stats["loss_kd_one"], stats["loss_kd_other"])
+    torch.testing.assert_close(loss, 2 * stats["loss_kd_one"])
+    with pytest.raises(ConfigError, match="same_as: no earlier term 'none'"):
+        Distiller(parse_terms([one, {**other, "head": {"same_as": {"term": "none"}}}]), *taps)
+    with pytest.raises(ConfigError, match="has no keyword 'name'|needs term|no earlier term None"):
+        Distiller(parse_terms([one, {**other, "head": {"same_as": {"name": "one"}}}]), *taps)

@@ -28,3 +28,12 @@ class Projection(nn.Module):
     def forward(self, seq: Seq) -> dict[str, Seq]:
         """`(B, T, D_s)` -> `{x: (B, T, size)}`."""
         return {"x": seq.with_x(self.linear(seq.x))}
+
+
+@HEADS.add("same_as")
+class SameAs(nn.Module):
+    """Stands for the head of an earlier term, which both then train: `head: {same_as: {term: NAME}}`."""
+
+    def __init__(self, term: str) -> None:
+        super().__init__()
+        self.term = term
