@@ -8,13 +8,6 @@ if [[ " $* " != *" --help "* ]]; then
     . ../../TEMPLATE/kd1/minilm.sh
 fi
 
-# Recordings of noise, where they are at hand.
-shared=${KD_DATA:-../../../../shared/data}
-noises=white
-for name in babble esc10; do
-    [[ ! -d ${shared}/noise_${name} ]] || noises+=" ${name}=${shared}/noise_${name}"
-done
-
 configs=()
 for name in none gru std_hidden utterance std; do
     configs+=("conf/train_${name}.yaml")
@@ -32,8 +25,6 @@ exec ../../TEMPLATE/slu1/slu.sh \
     --slow_rate 2 \
     --acoustic_exp ../../speechocean762/asr1/exp/asr_train_teacher_seed1 \
     --acoustic_model valid.loss_transducer.ave.pth \
-    --noises "${noises}" \
-    --snrs "15 10 5 0" \
     --text_model downloads/minilm \
     --text_data data/local/sentences.tsv \
     --spoken_text false \

@@ -4,13 +4,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# Recordings of noise, where they are at hand.
-shared=${KD_DATA:-../../../../shared/data}
-noises=white
-for name in babble esc10; do
-    [[ ! -d ${shared}/noise_${name} ]] || noises+=" ${name}=${shared}/noise_${name}"
-done
-
 configs=()
 for name in none gru std_hidden std std_interpolate std_token_pool official_code; do
     configs+=("conf/train_${name}.yaml")
@@ -25,8 +18,6 @@ exec ../../TEMPLATE/slu1/slu.sh \
     --seeds "1 2 3 4 5" \
     --slow_rate 2 \
     --acoustic_model valid.loss_transducer.ave.pth \
-    --noises "${noises}" \
-    --snrs "15 10 5 0" \
     --text_model google-bert/bert-base-uncased \
     --intent_configs "${configs[*]}" \
     --score_opts "--title FSC" \

@@ -68,7 +68,8 @@ def make_corpus(directory: Path) -> Path:
                 folder.mkdir(parents=True)
                 for number, sentence in enumerate(sentences):
                     utt = f"BAC009{speaker}W{121 + number:04d}"
-                    samples, fs = speak(sentence.replace(" ", ""), f"cmn+{variant}", 160)
+                    # Not `cmn`, which in espeak-ng 1.51 reads the syllables as English.
+                    samples, fs = speak(sentence.replace(" ", ""), f"cmn-latn-pinyin+{variant}", 160)
                     soundfile.write(folder / f"{utt}.wav", to_pcm16(resample(samples, fs, FS)), FS)
                     lines.append(f"{utt} {sentence}\n")
         lines.pop(len(SENTENCES) - 1)
