@@ -66,6 +66,27 @@ def test_states_and_attention_are_the_models_own(bert):
         assert found[SCORES].x[b, :n, n:].eq(0).all()
 
 
+def test_a_text_is_read_once(bert, monkeypatch):
+    """Sentences come again in every epoch, in other batches; memory is bounded."""
+    teacher = HFSentenceTeacher(str(bert))
+    teacher.watch({LAYER, WEIGHTS, SCORES})
+    read = []
+    run = teacher.encoder.run
+    monkeypatch.setattr(teacher.encoder, "run", lambda rows, *more: (read.append(len(rows)), run(rows, *more))[1])
+    data = batch()
+    first = teacher.observe(data, {})
+    part = {"text": data["text"][[2, 0]], "text_lengths": data["text_lengths"][[2, 0]]}
+    second = teacher.observe(part, {})
+    assert read == [3]
+    for path in (LAYER, WEIGHTS, SCORES):
+        torch.testing.assert_close(second[path].x[0], first[path].x[2])
+        assert second[path].lens.tolist() == [7, 5]
+    monkeypatch.setattr("espnet2_kd.kd.teachers.hf_sentence.MEMORY", teacher.num_bytes - 1)
+    third = teacher.observe(part, {})
+    assert read == [3, 2]
+    torch.testing.assert_close(third[LAYER].x, second[LAYER].x)
+
+
 class Listener(nn.Module):
     """A student whose frames are what it is given."""
 

@@ -23,6 +23,7 @@ from espnet2_kd.kd.teachers.text_encoder import TextEncoder
 CLASSES = "classes"
 MAPS = (":scores", ":weights")
 COMPAT_SIZE = 512
+MEMORY = 2**30  # bytes of what was said of texts before; they come again in every epoch
 
 
 @TEACHERS.add("hf_sentence")
@@ -55,6 +56,8 @@ class HFSentenceTeacher(Teacher):
             self.projection = (torch.rand(width, COMPAT_SIZE, generator=generator) * 2 - 1) * bound
         self.paths: set[str] = set()
         self.name, self.classes = Path(model), None
+        self.memory: dict[tuple[int, ...], dict[str, Tensor]] = {}
+        self.num_bytes = 0
 
     @staticmethod
     def files(model: str, **conf: Any) -> list[Path]:
@@ -101,12 +104,37 @@ class HFSentenceTeacher(Teacher):
         spans = batch.get("spans")
         self._check_spans(batch, lens)
         with torch.autocast(text.device.type, enabled=False):
-            hidden, valid = self.encoder.run(rows, text.device, size)
-            lens = valid.sum(1)
-            found = {path: Seq(self._value(path, hidden, valid), lens, spans=spans) for path in self.paths - {CLASSES}}
-            if self.classes is not None:
-                found[CLASSES] = Seq(self.classes(hidden[self.last_layer].float(), valid))
-            return found
+            # Dropout says something else every time, and states of padding depend on the batch.
+            if self.compat or self.pad_to:
+                values, lens = self._values(rows, text.device, size)
+            else:
+                values, lens = self._remembered(rows, text.device), lens.to(text.device)
+        return {path: Seq(x) if path == CLASSES else Seq(x, lens, spans=spans) for path, x in values.items()}
+
+    def _values(self, rows: list[Tensor], device: torch.device, size: int = 0) -> tuple[dict[str, Tensor], Tensor]:
+        """Path -> `(B, N, D)`, `(B, N, N)` or `(B, V)` of token ids `(N,)` each, and their numbers `(B,)`."""
+        hidden, valid = self.encoder.run(rows, device, size)
+        values = {path: self._value(path, hidden, valid) for path in self.paths - {CLASSES}}
+        if self.classes is not None:
+            values[CLASSES] = self.classes(hidden[self.last_layer].float(), valid)
+        return values, valid.sum(1)
+
+    def _remembered(self, rows: list[Tensor], device: torch.device) -> dict[str, Tensor]:
+        """As `_values`; the encoder runs on texts that it has not read before."""
+        keys = [tuple(row.tolist()) for row in rows]
+        if self.num_bytes > MEMORY:
+            self.memory, self.num_bytes = {}, 0
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self.memory}
+        if new:
+            values, _ = self._values(list(new.values()), device)
+            for n, key in enumerate(new):
+                self.memory[key] = {path: _without_padding(path, x[n], len(key)) for path, x in values.items()}
+                self.num_bytes += sum(4 * x.numel() for x in self.memory[key].values())
+        num = max(map(len, keys))
+        return {
+            path: torch.stack([_with_padding(path, self.memory[key][path], num) for key in keys]).to(device)
+            for path in self.paths
+        }
 
     def _value(self, path: str, hidden: dict[str, Tensor], valid: Tensor) -> Tensor:
         if not path.endswith(MAPS):
@@ -167,3 +195,18 @@ class Answers:
         else:
             vector = states.masked_fill(~valid[:, :, None], 0.0).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
         return nn.functional.linear(vector, self.weight.to(vector), self.bias.to(vector))
+
+
+def _without_padding(path: str, x: Tensor, num: int) -> Tensor:
+    """What was said of one text, on the CPU, of padded `(N, D)`, `(N, N)` or `(V,)`."""
+    if path != CLASSES:
+        x = x[:num, :num] if path.endswith(MAPS) else x[:num]
+    return x.clone().cpu()
+
+
+def _with_padding(path: str, x: Tensor, num: int) -> Tensor:
+    """The same with `num` positions."""
+    if path == CLASSES:
+        return x
+    more = num - len(x)
+    return nn.functional.pad(x, (0, more if path.endswith(MAPS) else 0, 0, more))
