@@ -23,12 +23,17 @@ value_of() {
     done | head -n 1
 }
 
+# teacher_has KEY CONFIG: whether the config, or one of its bases, gives its teacher_conf a key.
+teacher_has() {
+    local config own=""
+    while read -r config; do
+        own+=$(awk '/^[^ #]/ { inside = /^teacher_conf:/ } inside' "${config}" | sed -nE "s/.*[{ ]$1: *[^ ,}#]+.*/x/p")
+    done < <(with_bases "$2")
+    [[ -n ${own} ]]
+}
+
 # wants_teacher CONFIG: whether it is taught by an experiment of ESPnet2's kind, through kd_terms or pseudo labels, and
 # neither it nor a base names which.
 wants_teacher() {
-    local config own=""
-    while read -r config; do
-        own+=$(awk '/^[^ #]/ { inside = /^teacher_conf:/ } inside' "${config}" | sed -nE 's/.*[{ ]exp: *[^ ,}#]+.*/x/p')
-    done < <(with_bases "$1")
-    [[ -z ${own} ]] && { [[ $(value_of teacher "$1") == espnet ]] || [[ -n $(value_of pseudo_labels "$1") ]]; }
+    ! teacher_has exp "$1" && { [[ $(value_of teacher "$1") == espnet ]] || [[ -n $(value_of pseudo_labels "$1") ]]; }
 }

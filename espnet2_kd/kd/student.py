@@ -150,14 +150,15 @@ def distill(
         _autocast(model, probe),
         torch.no_grad(),
         torch.random.fork_rng(),
-        record(model, paths | tellers(paths)) as recorded,
+        record(model, paths | tellers(paths) | teacher.shared_paths(model)) as recorded,
     ):
         model(**probe)
         unused = sorted(paths - recorded.keys())
         if unused:
             raise ConfigError(f"student taps that never run: {', '.join(unused)}")
-        student = resolve_lens(recorded, probe)
-        observed = teacher.observe(probe, {})
+        shared = teacher.shared_paths(model)
+        observed = teacher.observe(probe, {path: recorded[path] for path in shared if path in recorded})
+        student = resolve_lens({path: value for path, value in recorded.items() if path not in shared - paths}, probe)
         teacher.take_loss()
     model.train(was_training)
     with _autocast(model, probe):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from espnet2_kd.kd.registry import ConfigError
 
 
 class SentenceReader:
@@ -13,13 +16,22 @@ class SentenceReader:
 
     Args:
         model: directory or name on the hub.
+
+    Raises:
+        ConfigError: there is no such tokenizer, or no fast one.
     """
 
     def __init__(self, model: str) -> None:
         from transformers import AutoTokenizer
 
         self.name = model
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            what = "is no directory here" if not Path(model).exists() else "cannot be loaded"
+            raise ConfigError(f"text encoder: {model} {what}: {str(error).splitlines()[0]}") from error
+        if not tokenizer.is_fast:
+            raise ConfigError(f"text encoder: {model} has no fast tokenizer (tokenizer.json), which tells offsets")
         # Itself rather than through transformers, which would start threads that a data loader's workers warn of.
         self._backend: Any = tokenizer.backend_tokenizer
         self._backend.no_truncation()

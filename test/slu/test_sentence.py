@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.slu.sentence import SentenceReader
 
 transformers = pytest.importorskip("transformers")
@@ -43,3 +44,11 @@ def test_an_empty_text_is_the_whole_utterance(reader):
 def test_other_numbers_of_words(reader):
     with pytest.raises(ValueError, match="2 words, but 1 ends of words"):
         reader.spans("turn off", [1.0], 0.0, 2.0)
+
+
+def test_no_such_tokenizer(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="none is no directory here"):
+        SentenceReader(str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="empty cannot be loaded"):
+        SentenceReader(str(tmp_path / "empty"))

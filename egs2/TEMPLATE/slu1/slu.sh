@@ -61,6 +61,8 @@ TEMPLATE=${KD_ROOT}/egs2/TEMPLATE
 . "${TEMPLATE}/kd1/run_stages.sh"
 # shellcheck source=../kd1/train_all.sh
 . "${TEMPLATE}/kd1/train_all.sh"
+# shellcheck source=../slu1/check_options.sh
+. "${TEMPLATE}/slu1/check_options.sh"
 CMD_SH=./cmd.sh
 [[ -f ${CMD_SH} ]] || CMD_SH=${TEMPLATE}/kd1/cmd.sh
 # shellcheck source=../kd1/cmd.sh
@@ -71,7 +73,8 @@ STAGES=("" data feats stats acoustic frames text train classify score pack)
 
 read -ra intent_config_list <<<"${intent_configs}"
 read -ra test_set_list <<<"${test_sets}"
-noise_list=()
+noise_list=()  # see find_noises
+read -ra noise_names <<<"${noises}"
 read -ra snr_list <<<"${snrs}"
 read -ra train_noise_list <<<"${train_noises}"
 read -ra seed_list <<<"${seeds}"
@@ -88,64 +91,6 @@ class_list=data/token_list/label/tokens.txt
 frames_dir=${dumpdir}/frames
 tag=classify_${intent_model%.pth}
 teacher_config="" teacher_seed=""  # for train_all: the teachers here read, and there is one of them
-
-# find_noises: fills noise_list with `white` and name=folder; names without a folder are looked for beside the other data.
-find_noises() {
-    local name folder
-    for name in ${noises}; do
-        if [[ ${name} == white || ${name} == *=* ]]; then
-            noise_list+=("${name}")
-            continue
-        fi
-        for folder in ${KD_DATA:+"${KD_DATA}"} "${KD_ROOT}/../shared/data"; do
-            [[ -d ${folder}/noise_${name} ]] || continue
-            noise_list+=("${name}=${folder}/noise_${name}")
-            continue 2
-        done
-        log "No recordings of ${name}: no folder noise_${name} in \$KD_DATA; left out"
-    done
-}
-
-check_options() {
-    local name
-    for name in stage stop_stage nj ngpu num_threads slow_rate; do
-        [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
-    done
-    for name in train_set valid_set test_sets seeds intent_configs; do
-        [[ -n ${!name} ]] || fail "--${name} is not set"
-    done
-    for name in "${noise_list[@]}"; do
-        [[ ${name} == white || -d ${name#*=} ]] || fail "--noises ${name}: no such folder"
-    done
-    for name in "${train_noise_list[@]}"; do
-        [[ ${name} =~ ^.+_-?[0-9.]+db$ ]] || fail "--train_noises ${name}: write <noise>_<SNR>db, as babble_10db"
-        noise_source "${name%_*}" >/dev/null
-    done
-    while read -r name; do
-        [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
-    done < <(with_bases "${intent_config_list[@]}" ${text_model:+"${text_config}"})
-    [[ -n ${acoustic_exp} || -f ${acoustic_config} ]] || fail "no such file: ${PWD}/${acoustic_config}"
-    if [[ -n ${acoustic_exp} ]] && ! "${dry_run}"; then
-        name=${acoustic_exp}
-        [[ ! -f ${name}/config.yaml ]] || name+=/${acoustic_model}
-        # A name of two words may also be one on the hub.
-        [[ -e ${name} || (${name} =~ ^[^/]+/[^/]+$ && ! -d ${name%/*}) ]] ||
-            fail "--acoustic_exp: no such file: ${name}: train that recogniser, or give another"
-    fi
-    for name in "${intent_config_list[@]}"; do
-        [[ -n ${text_model} || -z $(value_of teacher "${name}") ]] || fail "${name}: needs a text encoder: --text_model"
-    done
-    [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
-}
-
-# noise_source NAME: white, or the folder that --noises gives to a name.
-noise_source() {
-    local noise
-    for noise in "${noise_list[@]}"; do
-        [[ ${noise%%=*} != "$1" ]] || { printf '%s' "${noise#*=}"; return; }
-    done
-    fail "noise $1 is not among --noises ${noises}"
-}
 
 exp_of() {
     local stem=${1##*/}
@@ -226,6 +171,15 @@ make_noisy() {
     formatted+=("${to}")
 }
 
+# pools_tokens CONFIG...: whether one of them, or of their bases, matches frames with words by when these were spoken.
+pools_tokens() {
+    local config
+    while read -r config; do
+        ! grep -qE '^[^#]*token_pool' "${config}" || return 0
+    done < <(with_bases "$@")
+    return 1
+}
+
 # snr_of CONDITION: 10 of babble_10db.
 snr_of() {
     local snr=${1##*_}
@@ -248,7 +202,8 @@ stage_5_frames() {
             make_noisy "${dumpdir}/raw/${dset}" "${dset}" "${condition#"${dset}_"}" test
         done
     done
-    [[ -z ${text_model} ]] || ! "${spoken_text}" || options+=(--hf_model "${text_model}")
+    ! "${spoken_text}" || ! pools_tokens "${intent_config_list[@]}" || options+=(--hf_model "${text_model}")
+    ((ngpu == 0)) || options+=(--device cuda)
     once "${frames_dir}/.done" "${formatted[@]/%//wav.scp}" "${formatted[@]/%//text}" "${formatted[@]/%//label}" \
         "${ears}/${acoustic_model}" -- \
         "${decode_command[@]}" --follow '[0-9]+/[0-9]+|frames of' "${frames_dir}/frames.log" \
@@ -305,11 +260,10 @@ train() {
     local -a inputs options=() extra=()
     mapfile -t inputs < <(with_bases "${config}")
     if [[ -n $(value_of teacher "${config}") ]]; then
-        options+=(--teacher_conf "model=${text_exp}")
+        teacher_has model "${config}" || options+=(--teacher_conf "model=${text_exp}")
         inputs+=("${text_exp}/.done")
         extra=("text,text,text")
-        # shellcheck disable=SC2046  # file names without blanks
-        ! grep -qh 'token_pool' $(with_bases "${config}") || extra+=("spans.scp,spans,kaldi_ark")
+        ! pools_tokens "${config}" || extra+=("spans.scp,spans,kaldi_ark")
     fi
     for part in train valid; do
         name=${part}_set
@@ -336,12 +290,14 @@ stage_7_train() {
 
 stage_8_classify() {
     local exp
+    local -a options=()
+    ((ngpu == 0)) || options+=(--device cuda)
     local -a dsets
     mapfile -t dsets < <(all_tests)
     for exp in $(all_exps); do
         once "${exp}/${tag}/.done" "${dsets[@]/#/${frames_dir}/}" "${exp}/${intent_model}" "${frames_dir}/.done" -- \
             "${decode_command[@]}" "${exp}/${tag}/classify.log" \
-            python3 -m espnet2_kd.bin.classify --exp "${exp}" --model_file "${intent_model}" \
+            python3 -m espnet2_kd.bin.classify --exp "${exp}" --model_file "${intent_model}" "${options[@]}" \
             --data_dir "${dsets[@]/#/${frames_dir}/}" --output_dir "${dsets[@]/#/${exp}/${tag}/}"
     done
 }

@@ -1,0 +1,60 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# Sourced by slu.sh: noises are found, and options that cannot work are named before anything runs.
+
+# find_noises: fills noise_list with `white` and name=folder; names without a folder are looked for beside the other data.
+find_noises() {
+    local name folder
+    for name in "${noise_names[@]}"; do
+        if [[ ${name} == white || ${name} == *=* ]]; then
+            noise_list+=("${name}")
+            continue
+        fi
+        for folder in ${KD_DATA:+"${KD_DATA}"} "${KD_ROOT}/../shared/data"; do
+            [[ -d ${folder}/noise_${name} ]] || continue
+            noise_list+=("${name}=${folder}/noise_${name}")
+            continue 2
+        done
+        log "No recordings of ${name}: no folder noise_${name} in \$KD_DATA; left out"
+    done
+}
+
+check_options() {
+    local name
+    for name in stage stop_stage nj ngpu num_threads slow_rate; do
+        [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
+    done
+    for name in train_set valid_set test_sets seeds intent_configs; do
+        [[ -n ${!name} ]] || fail "--${name} is not set"
+    done
+    for name in "${noise_list[@]}"; do
+        [[ ${name} == white || -d ${name#*=} ]] || fail "--noises ${name}: no such folder"
+    done
+    for name in "${train_noise_list[@]}"; do
+        [[ ${name} =~ ^.+_-?[0-9.]+db$ ]] || fail "--train_noises ${name}: write <noise>_<SNR>db, as babble_10db"
+        noise_source "${name%_*}" >/dev/null
+    done
+    while read -r name; do
+        [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
+    done < <(with_bases "${intent_config_list[@]}" ${text_model:+"${text_config}"})
+    [[ -n ${acoustic_exp} || -f ${acoustic_config} ]] || fail "no such file: ${PWD}/${acoustic_config}"
+    if [[ -n ${acoustic_exp} ]] && ! "${dry_run}"; then
+        name=${acoustic_exp}
+        [[ ! -f ${name}/config.yaml ]] || name+=/${acoustic_model}
+        # A name of two words may also be one on the hub.
+        [[ -e ${name} || (${name} =~ ^[^/]+/[^/]+$ && ! -d ${name%/*}) ]] ||
+            fail "--acoustic_exp: no such file: ${name}: train that recogniser, or give another"
+    fi
+    for name in "${intent_config_list[@]}"; do
+        [[ -n ${text_model} || -z $(value_of teacher "${name}") ]] || fail "${name}: needs a text encoder: --text_model"
+    done
+    [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
+}
+
+# noise_source NAME: white, or the folder that --noises gives to a name.
+noise_source() {
+    local noise
+    for noise in "${noise_list[@]}"; do
+        [[ ${noise%%=*} != "$1" ]] || { printf '%s' "${noise#*=}"; return; }
+    done
+    fail "noise $1 is not among --noises ${noises}"
+}
