@@ -38,7 +38,7 @@ fails_with() {
 @test "--help lists every option with its default and needs no environment" {
     run "${slu}" --help
     [ "${status}" -eq 0 ]
-    [[ "${output}" =~ --intent_model\ +valid.acc.best.pth ]]
+    [[ "${output}" =~ --intent_model\ +valid.acc.ave.pth ]]
     for option in $(sed -nE '/^COMMAND_LINE/q; s/^([a-z_]+)=.*/\1/p' "${slu}"); do
         [[ "${output}" == *"--${option} "* ]]
     done

@@ -44,7 +44,7 @@ spoken_text=true          # whether text is what was said, so that words can be 
 intent_configs=""         # how each classifier is trained; the first is what the others are compared with
 seeds="1"                 # every classifier is trained once per seed
 intent_args=""            # more options for every classifier's training, e.g. "--max_epoch 3"
-intent_model=valid.acc.best.pth  # which checkpoint classifies; chosen on the validation set
+intent_model=valid.acc.ave.pth  # which checkpoint classifies: the best epochs on the validation set, keep_nbest_models of them
 report=RESULTS.md         # name of the report
 score_opts=""             # more options for the report, e.g. "--title Coffee"
 
