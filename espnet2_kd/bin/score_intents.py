@@ -1,4 +1,4 @@
-"""Score the intents or slots recognised in one set."""
+"""Score the intents or slots recognised in some sets."""
 
 from __future__ import annotations
 
@@ -15,19 +15,26 @@ def get_parser() -> argparse.ArgumentParser:
         "utterances and slots.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--ref", required=True, help="reference labels, as dump/raw/test/label")
-    parser.add_argument("--hyp", required=True, help="recognised labels")
+    parser.add_argument("--ref", required=True, nargs="+", help="reference labels, as dump/raw/test/label")
+    parser.add_argument("--hyp", required=True, nargs="+", help="recognised labels, a table for each reference")
     parser.add_argument(
-        "--output_dir", required=True, help="gets result.txt, result.json and confusion_<slot>.png for every slot"
+        "--output_dir",
+        required=True,
+        nargs="+",
+        help="one for each: gets result.txt, result.json and confusion_<slot>.png for every slot",
     )
     return parser
 
 
 def main(cmd: list[str] | None = None) -> None:
-    args = get_parser().parse_args(cmd)
+    parser = get_parser()
+    args = parser.parse_args(cmd)
+    if not len(args.ref) == len(args.hyp) == len(args.output_dir):
+        parser.error("give as many --hyp and --output_dir as --ref")
     from espnet2_kd.report.intent_score import format_summary, score_intents
 
-    print(format_summary(score_intents(args.ref, args.hyp, args.output_dir), args.output_dir))
+    for ref, hyp, output_dir in zip(args.ref, args.hyp, args.output_dir, strict=True):
+        print(format_summary(score_intents(ref, hyp, output_dir), output_dir), flush=True)
 
 
 if __name__ == "__main__":

@@ -258,3 +258,14 @@ def test_help_is_quick_and_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_several_sets_at_once(tmp_path, capsys):
+    files = [str(write(tmp_path, "ref", REF)), str(write(tmp_path, "label", HYP))]
+    outs = [str(tmp_path / "one"), str(tmp_path / "two")]
+    main(["--ref", files[0], files[0], "--hyp", files[1], files[0], "--output_dir", *outs])
+    rights = [json.loads((tmp_path / name / "result.json").read_text())["right"] for name in ("one", "two")]
+    assert rights == ["10001", "11111"]
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    with pytest.raises(SystemExit):
+        main(["--ref", *files, "--hyp", files[0], "--output_dir", *outs])

@@ -303,17 +303,18 @@ stage_8_classify() {
 }
 
 stage_9_score() {
-    local exp dset
-    local -a exps
+    local exp
+    local -a exps dsets outs refs
     mapfile -t exps < <(all_exps)
     [[ -z ${text_model} ]] || exps=("${text_exp}" "${exps[@]}")
     for exp in "${exps[@]}"; do
-        for dset in $(all_tests); do
-            [[ -f ${exp}/${tag}/${dset}/label ]] || "${dry_run}" || continue
-            once "${exp}/${tag}/${dset}/.scored" "${exp}/${tag}/${dset}/label" "${frames_dir}/${dset}/label" -- \
-                python3 -m espnet2_kd.bin.score_intents --ref "${frames_dir}/${dset}/label" \
-                --hyp "${exp}/${tag}/${dset}/label" --output_dir "${exp}/${tag}/${dset}"
-        done
+        mapfile -t dsets < <(all_tests)
+        [[ ${exp} != "${text_exp}" ]] || dsets=("${test_set_list[@]}")  # text has no noise
+        outs=("${dsets[@]/#/${exp}/${tag}/}")
+        refs=("${dsets[@]/#/${frames_dir}/}")
+        once "${exp}/${tag}/.scored" "${outs[@]/%//label}" "${refs[@]/%//label}" -- \
+            python3 -m espnet2_kd.bin.score_intents --ref "${refs[@]/%//label}" --hyp "${outs[@]/%//label}" \
+            --output_dir "${outs[@]}"
     done
     local stem=${intent_config_list[0]##*/}
     closing+=$(run python3 -m espnet2_kd.bin.report_intents --exp_dirs "${exps[*]}" --tag "${tag}" \
