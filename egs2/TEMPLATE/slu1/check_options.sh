@@ -26,6 +26,7 @@ check_options() {
     for name in train_set valid_set test_sets seeds intent_configs; do
         [[ -n ${!name} ]] || fail "--${name} is not set"
     done
+    find_noises
     for name in "${noise_list[@]}"; do
         [[ ${name} == white || -d ${name#*=} ]] || fail "--noises ${name}: no such folder"
     done

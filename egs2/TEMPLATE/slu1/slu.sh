@@ -340,6 +340,5 @@ main() {
 }
 
 [[ $# -eq 0 ]] || { print_options_help >&2; exit 2; }
-find_noises
 check_options
 main; exit  # in one line: bash reads on only now, and the file may have been edited while it ran
