@@ -226,7 +226,7 @@ def test_row_learns(corpus, name, bert, tiny_experiment, ears, tmp_path):
             assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # workers may come back to a module
 def ears(tiny_experiment):
     return tiny_experiment("asr_of_the_slu_recipes")
 

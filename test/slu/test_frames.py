@@ -32,7 +32,7 @@ def data(tmp_path):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # workers may come back to a module
 def ears(tiny_experiment):
     return tiny_experiment("asr_of_frames")
 

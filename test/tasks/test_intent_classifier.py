@@ -18,7 +18,7 @@ from espnet2_kd.tasks.intent_classifier import IntentClassifier
 TOKENS = ["intent=off", "intent=on", "room=hall", "room=none", "<unk>"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # workers may come back to a module
 def ears(tiny_experiment):
     return tiny_experiment("asr_of_intents")
 
