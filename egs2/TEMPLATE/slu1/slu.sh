@@ -218,8 +218,9 @@ stage_5_frames() {
 
 # join_frames SET: the set in quiet and in all noises it is trained in, as SET_matched; utterances are named by theirs.
 join_frames() {
-    local dset=$1 name condition to=${frames_dir}/$1_matched
-    once "${to}/.done" "${frames_dir}/${dset}"{,_*}/frames.scp -- joined_tables "${dset}" "${to}"
+    local from=${frames_dir}/$1 to=${frames_dir}/$1_matched
+    local -a noisy=("${train_noise_list[@]/#/${from}_}")
+    once "${to}/.done" "${from}/frames.scp" "${noisy[@]/%//frames.scp}" -- joined_tables "$1" "${to}"
 }
 
 joined_tables() {
