@@ -14,6 +14,7 @@ exec ../../TEMPLATE/slu1/slu.sh \
     --test_sets "test" \
     --token_type bpe \
     --nbpe 100 \
+    --speed_perturb_factors "0.9 1.0 1.1" \
     --num_threads 1 \
     --seeds "1 2 3 4 5" \
     --slow_rate 2 \
