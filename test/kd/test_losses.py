@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from espnet2_kd.kd.lattice import LatticeRows
-from espnet2_kd.kd.losses import LOSSES, output_kl
+from espnet2_kd.kd.losses import LOSSES, output_kl, relation
 from espnet2_kd.kd.losses.future import Future
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
@@ -179,6 +179,49 @@ def test_relation_direction_is_teacher_against_student():
     loss = LOSSES.build({"relation": {"num_heads": 2}}, "test")
     forward, backward = loss(*sides("qkv", student, teacher)), loss(*sides("qkv", teacher, student))
     assert not torch.allclose(forward[0], backward[0])
+
+
+def autograd_relation(s, t, num_heads):
+    """The definition of one utterance (T, D), differentiated by autograd."""
+    logits = []
+    for x in (s, t):
+        heads = x.unflatten(1, (num_heads, -1)).transpose(0, 1)
+        logits.append((heads @ heads.transpose(1, 2) / math.sqrt(heads.shape[2])).log_softmax(-1))
+    return (logits[1].exp() * (logits[1] - logits[0])).sum() / num_heads
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("size", [1, 30, 1000])
+def test_relation_in_slices_of_any_size(size, reduction, monkeypatch):
+    monkeypatch.setattr(relation, "SLICE", {"cpu": size, "cuda": size})
+    lens, weights = [7, 4, 0, 1], torch.tensor([1.0, -2.0, 5.0, 3.0])
+    student, teacher = make(8, 1, lens), make(6, 2, lens)
+    student.x.requires_grad_()
+    loss = LOSSES.build({"relation": {"num_heads": 2, "reduction": reduction}}, "test")
+    (loss(*sides("qkv", student, teacher)) * weights).sum().backward()
+    wide = student.x.detach().double().requires_grad_()
+    parts = [
+        3 * weight * autograd_relation(wide[b, :n], teacher.x[b, :n].double(), 2) / (n if reduction == "mean" else 1)
+        for b, (n, weight) in enumerate(zip(lens, weights))
+        if n
+    ]
+    sum(parts).backward()
+    torch.testing.assert_close(student.x.grad.double(), wide.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_relation_keeps_the_precision_it_is_given(dtype):
+    student, teacher = (Seq(seq.x.to(dtype), seq.lens) for seq in (make(8, 1), make(6, 2)))
+    student.x.requires_grad_()
+    loss = LOSSES.build({"relation": {"num_heads": 2}}, "test")
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(*sides("qkv", student, teacher))
+    value.sum().backward()
+    assert student.x.grad.dtype == dtype
+    wide = [x.x.detach().double() for x in (student, teacher)]
+    expected = [3 * autograd_relation(wide[0][b, :n], wide[1][b, :n], 2) for b, n in enumerate(LENS)]
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+    torch.testing.assert_close(value.double(), torch.stack(expected), rtol=tolerance, atol=tolerance)
 
 
 def naive_lattice_kl(s, t, n, labels, tau=1.0, collapsed=False, shift=0):
