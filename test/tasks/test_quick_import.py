@@ -1,10 +1,14 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typeguard
 
 from espnet2_kd.tasks.quick_import import typechecked_on_first_call
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @typechecked_on_first_call
@@ -73,6 +77,83 @@ from wave import Wave_read
 assert isinstance(Wave_read, type) and wave.Wave_read is Wave_read and "__getattr__" not in vars(wave)
 quick_import.quick_import()
 assert wave.Wave_read is Wave_read and "no_such_module_anywhere" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_deferred_names_stand_for_the_real_ones(tmp_path):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("raise RuntimeError('the package was imported')")
+    (tmp_path / "pack" / "heavy.py").write_text("""
+from collections import UserDict
+
+class Heavy(UserDict):
+    kind = "heavy"
+
+    def __init__(self, size: int = 3):
+        super().__init__(size=size)
+
+def weigh(x, y=2):
+    return x * y
+
+other = 5
+""")
+    code = """
+import inspect, sys
+from collections import UserDict
+from espnet2_kd.tasks import quick_import
+quick_import.LAZY_MODULES = ()
+quick_import.LAZY_NAMES = {
+    "pack.heavy": {"Heavy": "collections:UserDict", "weigh": None}, "no_such.module": {"A": None}, "pack.none": {"A": None},
+}
+quick_import.quick_import()
+from pack.heavy import Heavy, weigh
+assert "no_such.module" not in sys.modules and "pack.none" not in sys.modules
+assert issubclass(Heavy, UserDict) and not isinstance(UserDict(), Heavy) and not issubclass(UserDict, Heavy)
+assert "other" not in vars(sys.modules["pack.heavy"])
+WHAT
+real = sys.modules["pack.heavy"].Heavy
+assert real is not Heavy and sys.modules["pack.heavy"].other == 5
+made = Heavy(4)
+assert type(made) is real and made["size"] == 4 and isinstance(made, Heavy) and issubclass(real, Heavy)
+class Own(real): pass
+assert isinstance(Own(), Heavy) and not isinstance(UserDict(), Heavy)
+"""
+    for what in (
+        "Heavy()",
+        "assert weigh(2, y=4) == 8",
+        "assert Heavy.kind == 'heavy'",
+        "from pack.heavy import other",
+        "assert list(inspect.signature(Heavy).parameters) == ['size']",
+    ):
+        command = [sys.executable, "-c", code.replace("WHAT", what)]
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_is_deferred_exists_and_is_not_needed_to_start():
+    code = """
+import sys
+from espnet2_kd.tasks.asr import KDASRTask
+from espnet2_kd.tasks import quick_import
+KDASRTask.get_parser()
+assert "transformers" not in sys.modules and "scipy.stats" not in sys.modules and "numba" not in sys.modules
+from espnet2.tasks.asr import encoder_choices
+from espnet2.utils.get_default_kwargs import get_default_kwargs
+assert "max_layer" in get_default_kwargs(encoder_choices.get_class("beats"))
+from importlib import import_module
+for name, names in quick_import.LAZY_NAMES.items():
+    for own, base in names.items():
+        quick_import._load(sys.modules[name])
+        real = getattr(sys.modules[name], own)
+        if base is None:
+            assert callable(real)
+        else:
+            module, _, base_name = base.partition(":")
+            assert issubclass(real, getattr(import_module(module), base_name)), own
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
