@@ -1,61 +1,144 @@
-"""Time and memory of chunk attention, folded into blocks and dense: python tools/bench/chunk_attention.py [--device cuda]."""
+"""Chunk attention with relative positions, folded into blocks, against what others compute: the dense matrix under a mask.
+
+    python tools/bench/chunk_attention.py [--rounds 7] [--device cuda]
+
+Forward and backward, one thread, width 256, 4 heads, chunks of 4 frames that see 16 more. Three tables: attention alone against
+torch's scaled_dot_product_attention (which has no relative positions) under a mask; a whole Conformer layer against ESPnet2's;
+and how time grows with length, as the slope of its logarithm: 1 is linear, 2 is quadratic.
+"""
+
+from __future__ import annotations
 
 import argparse
+import json
+import math
 import statistics
-import time
 
 import torch
+import torch.nn.functional as F
+from timing import ALLOCATORS, again, interleaved, machine, ratio, refuse_if_red, table
 
 from espnet2_kd.layers.attention_plan import AttentionPlan
 from espnet2_kd.layers.chunk_attention import ChunkAttention
 from espnet2_kd.layers.chunk_context import ChunkContext
+from espnet2_kd.layers.conformer_block import ConformerBlock
 from espnet2_kd.layers.relative_position import relative_positions
 
+SIZE, HEADS, HIDDEN, KERNEL = 256, 4, 1024, 15
+CONTEXT = ChunkContext(4, 16, 0)
+LENGTHS = (500, 1000, 2000, 4000, 8000)
+LAYERS = ((16, 125), (16, 375), (1, 2000))
+GROWTH = (2000, 4000, 8000, 16000)
+TESTS = ("test/layers",)
 
-def milliseconds(module: ChunkAttention, x: torch.Tensor, plan: AttentionPlan, backward: bool, repeats: int) -> float:
-    """Median time of one pass, after one to warm up."""
-    times = []
-    pos = relative_positions(plan.back, plan.ahead, x.shape[2], x)
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        with torch.set_grad_enabled(backward):
-            out = module(x, pos, plan)
-            if backward:
-                out.sum().backward()
-        if x.is_cuda:
-            torch.cuda.synchronize()
-        times.append(1000.0 * (time.perf_counter() - start))
-    return statistics.median(times[1:])
+
+def core(num_frames: int, device: str):
+    """Attention alone, from queries, keys and values (1, T, H, d) on."""
+    module = ChunkAttention(HEADS, SIZE).to(device)
+    lens = torch.full((1,), num_frames, device=device)
+    plan = AttentionPlan.make(lens, num_frames, CONTEXT)
+    q, k, v = (torch.randn(1, num_frames, HEADS, SIZE // HEADS, device=device, requires_grad=True) for _ in range(3))
+    mask = ~AttentionPlan.dense(lens, num_frames, CONTEXT).blocked[:, 0]
+    mask = mask.expand(1, 1, num_frames, num_frames)
+    pos = relative_positions(plan.back, plan.ahead, SIZE, q)
+
+    def ours() -> None:
+        p = module.positions(pos)
+        folded = plan.fold_queries(q), plan.fold_keys(k), plan.fold_keys(v)
+        plan.unfold(module._attend(*folded, p, plan.blocked)).sum().backward()
+
+    def dense() -> None:
+        heads = (x.transpose(1, 2) for x in (q, k, v))
+        F.scaled_dot_product_attention(*heads, attn_mask=mask).sum().backward()
+
+    return {"peer": dense, "ours": ours}
+
+
+def layer(batch_size: int, num_frames: int, device: str, peer: bool = True):
+    """A Conformer layer, ours with causal convolution, ESPnet2's with its own."""
+    lens = torch.full((batch_size,), num_frames, device=device)
+    x = torch.randn(batch_size, num_frames, SIZE, device=device, requires_grad=True)
+    block = ConformerBlock(SIZE, HEADS, HIDDEN, KERNEL, causal=True, conv_norm="batch_norm").to(device)
+    mask = torch.ones(batch_size, 1, num_frames, dtype=torch.bool, device=device)
+
+    def ours() -> None:
+        # The plan and the positions belong to the batch and serve all layers; they are counted here all the same.
+        plan = AttentionPlan.make(lens, num_frames, CONTEXT)
+        block(x, mask, relative_positions(plan.back, plan.ahead, SIZE, x), plan)[0].sum().backward()
+
+    cases = {"ours": ours}
+    if peer:
+        stock = espnet_layer().to(device)
+        dense = ~AttentionPlan.dense(lens, num_frames, CONTEXT).blocked[:, 0, 0]
+        pos = torch.randn(1, 2 * num_frames - 1, SIZE, device=device)
+        cases["peer"] = lambda: stock((x, pos), dense)[0][0].sum().backward()
+    return cases
+
+
+def espnet_layer() -> torch.nn.Module:
+    """The layer of ESPnet2's ConformerEncoder with its defaults."""
+    from espnet.nets.pytorch_backend.conformer.convolution import ConvolutionModule
+    from espnet.nets.pytorch_backend.conformer.encoder_layer import EncoderLayer
+    from espnet.nets.pytorch_backend.transformer.attention import RelPositionMultiHeadedAttention
+    from espnet.nets.pytorch_backend.transformer.positionwise_feed_forward import PositionwiseFeedForward
+
+    def feed_forward() -> torch.nn.Module:
+        return PositionwiseFeedForward(SIZE, HIDDEN, 0.1, torch.nn.SiLU())
+
+    attention = RelPositionMultiHeadedAttention(HEADS, SIZE, 0.0)
+    convolution = ConvolutionModule(SIZE, KERNEL, torch.nn.SiLU())
+    return EncoderLayer(SIZE, attention, feed_forward(), feed_forward(), convolution, 0.1)
 
 
 def main() -> None:
-    """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print three tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch_size", type=int, default=1)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--chunk", type=int, default=4)
-    parser.add_argument("--left", type=int, default=16)
-    parser.add_argument("--right", type=int, default=0)
-    parser.add_argument("--frames", type=int, nargs="+", default=[125, 250, 500, 1000, 2000, 4000])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if args.case:
+        wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
+        kind, *shape = args.case
+        if kind == "core":
+            cases = core(*shape, args.device)
+        else:
+            cases = layer(*shape, args.device, peer=kind == "layer")
+        print(json.dumps(interleaved(cases, args.rounds, wait)))
+        return
+    refuse_if_red(*TESTS)
+    allocators = ALLOCATORS if args.device == "cpu" else {"default": {}}
+    print(f"{machine()}, {args.device}; medians of {args.rounds} rounds in shuffled order, ratios within a round\n")
+    compare("attention, 1 x T frames", "SDPA", {f"1 x {n}": ["core", n] for n in LENGTHS}, allocators)
+    compare("Conformer layer", "ESPnet2", {f"{b} x {n}": ["layer", b, n] for b, n in LAYERS}, allocators)
+    grow(allocators)
 
-    context = ChunkContext(args.chunk, args.left, args.right)
-    module = ChunkAttention(args.heads, args.size).to(args.device)
-    print(f"batch {args.batch_size}, size {args.size}, {args.heads} heads, {context}, {args.device}; ms, median")
-    print(f"{'frames':>8} {'fold fwd':>10} {'dense fwd':>10} {'fold f+b':>10} {'dense f+b':>10}")
-    for num in args.frames:
-        lens = torch.full((args.batch_size,), num, device=args.device)
-        x = torch.randn(args.batch_size, num, args.size, device=args.device, requires_grad=True)
-        folded, dense = AttentionPlan.make(lens, num, context), AttentionPlan.dense(lens, num, context)
-        cells = [
-            milliseconds(module, x, plan, backward, args.repeats)
-            for backward in (False, True)
-            for plan in (folded, dense)
-        ]
-        print(f"{num:>8} " + " ".join(f"{cell:>10.2f}" for cell in cells))
+
+def compare(title: str, peer: str, cases: dict[str, list], allocators: dict[str, dict]) -> None:
+    """Ours against a peer."""
+    rows = []
+    for name, case in cases.items():
+        row = [name]
+        for settings in allocators.values():
+            times = again("--case", json.dumps(case), settings=settings)
+            row += [f"{statistics.median(times[which]):.2f}" for which in ("peer", "ours")]
+            row.append(f"{ratio(times['ours'], times['peer']):.3f}")
+        rows.append(row)
+    header = [title] + [cell for name in allocators for cell in (f"{peer} ms ({name})", "ours ms", "ratio")]
+    print(table(header, rows) + "\n")
+
+
+def grow(allocators: dict[str, dict]) -> None:
+    """Ours at growing length."""
+    rows = []
+    for name, settings in allocators.items():
+        cases = [["growth", 1, n] for n in GROWTH]
+        times = [statistics.median(again("--case", json.dumps(case), settings=settings)["ours"]) for case in cases]
+        slope = math.log(times[-1] / times[0]) / math.log(GROWTH[-1] / GROWTH[0])
+        rows.append([name, *(f"{time:.1f}" for time in times), f"{slope:.2f}"])
+    print(table(["Conformer layer, ours", *(f"1 x {n} ms" for n in GROWTH), "slope"], rows))
 
 
 if __name__ == "__main__":
