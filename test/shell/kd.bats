@@ -313,6 +313,7 @@ stages_of() {
     : >calls
     run "${kd}" "${sets[@]}" --stage 1 --stop_stage 2
     [ "${status}" -eq 0 ]
+    [[ "${lines[-2]}" =~ Stages\ took:\ data\ [0-9]+\ s,\ feats\ [0-9]+\ s$ ]]
     refute grep -q format_audio calls
     grep -q make_tokens calls
 }

@@ -4,7 +4,7 @@
 # run_stages: calls stage_<number>_<name> for the numbers wanted of STAGES; what a stage adds to `closing` is shown last.
 # Sets `number`, `cores`, and on this machine `nj`, `inference_nj` and `ngpu` to what it has.
 run_stages() {
-    local number
+    local number began took=""
     local -a todo=()
     cores=$(env -u OMP_NUM_THREADS nproc)  # which otherwise takes that variable for the number of cores
     [[ -z ${skip_stages} ]] || log_depth=2 log "Skipped stages: ${skip_stages# }"
@@ -25,8 +25,11 @@ run_stages() {
     fi
     for number in "${todo[@]}"; do
         log_depth=2 log "Stage ${number}: ${STAGES[number]}"
+        began=${SECONDS}
         "stage_${number}_${STAGES[number]}"
+        took+=", ${STAGES[number]} $((SECONDS - began)) s"
     done
     [[ -z ${closing} ]] || printf '%s' "${closing}"  # at the end, where it is seen
+    "${dry_run}" || ((${#todo[@]} < 2)) || log_depth=2 log "Stages took: ${took#, }"
     log_depth=2 log "Successfully finished. [elapsed=${SECONDS}s]"
 }
