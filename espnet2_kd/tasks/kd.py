@@ -97,6 +97,12 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                 default=None,
                 help="bfloat16 or float16: run the forward pass under autocast",
             )
+            parser.add_argument_group("Guard").add_argument(
+                "--max_skipped_updates",
+                type=int,
+                default=30,
+                help="Fail after so many updates in a row without a finite gradient",
+            )
 
         @classmethod
         def build_model(cls, args: argparse.Namespace):

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from espnet2.torch_utils.device_funcs import to_device
 from espnet2.train.reporter import SubReporter
-from espnet2.train.trainer import Trainer, TrainerOptions
+from espnet2.train.trainer import TrainerOptions
 
 from espnet2_kd.asr.firing import firings
 from espnet2_kd.kd.student import Distilled, compare_tokens
 from espnet2_kd.report.cif_plots import plot_firing, plot_similarity
+from espnet2_kd.tasks.guard import GuardedTrainer
 
 
-class PicturingTrainer(Trainer):
+class PicturingTrainer(GuardedTrainer):
     """Draws, of CIF recognisers, when tokens fire and whether they resemble the teacher's, for `num_att_plot` utterances."""
 
     @classmethod
