@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 
-HOT = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
+from timing import ALLOCATORS
+
+HOT = ALLOCATORS["hot"]
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "THP_MEM_ALLOC_ENABLE": "1"}
 FLUSH = {"BENCH_FLUSH_DENORMAL": "1"}
 SETTINGS = {
