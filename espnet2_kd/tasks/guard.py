@@ -12,6 +12,8 @@ import torch
 from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 
+from espnet2_kd.tasks.training_state import resume, whole_files
+
 Batch = tuple[list[str], dict[str, torch.Tensor]]
 # glibc, through torch, and CUDA; the latter has a class of its own.
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
@@ -31,8 +33,17 @@ class GuardedOptions(TrainerOptions):
 
 class GuardedTrainer(Trainer):
     """ESPnet2's trainer skips an update whose gradient is not finite, whichever utterances it came from, and when all of an
-    epoch are, it ends as if it had succeeded. This one says which utterances, and fails after so many in a row.
+    epoch are, it ends as if it had succeeded. This one says which utterances, and fails after so many in a row. It can be killed
+    at any moment and goes on from the last whole state.
     """
+
+    resume = staticmethod(resume)
+
+    @classmethod
+    def run(cls, **arguments: Any) -> None:
+        """As ESPnet2's."""
+        with whole_files():
+            super().run(**arguments)
 
     @classmethod
     def build_options(cls, args: argparse.Namespace) -> GuardedOptions:

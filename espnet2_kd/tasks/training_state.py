@@ -1,0 +1,123 @@
+"""The state of a training on disk: whole or not there, the one before it kept, and read as numbers, not as a program."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from espnet2.train.reporter import Reporter
+
+from espnet2_kd.data.table import replacing
+from espnet2_kd.kd.registry import ConfigError
+
+STATE, PREVIOUS = "checkpoint.pth", "checkpoint.previous.pth"
+# Beside tensors and Python's own types, what ESPnet2's reporter keeps.
+REPORTED = (
+    *(datetime.timedelta, np.dtype, np.ndarray, np._core.multiarray.scalar),
+    *(np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType),
+)
+
+
+@contextmanager
+def whole_files() -> Iterator[None]:
+    """Have `torch.save` write to a temporary neighbour, flush it to the disk and rename it, and keep the last state of a training.
+
+    ESPnet2's trainer writes over what it would resume from: a run that is killed meanwhile could not go on.
+    """
+    save = torch.save
+
+    def save_whole(content: Any, file: Any, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(file, (str, os.PathLike)):
+            save(content, file, *args, **kwargs)
+            return
+        path = Path(file)
+        with replacing(path, "wb") as stream:
+            save(content, stream, *args, **kwargs)
+            stream.flush()
+            os.fsync(stream.fileno())
+            if path.name == STATE and path.exists():
+                _keep(path)
+
+    torch.save = save_whole
+    try:
+        yield
+    finally:
+        torch.save = save
+
+
+def _keep(path: Path) -> None:
+    """A second name for what is about to be replaced, so that there is a state at every moment."""
+    link = path.with_name(f".{PREVIOUS}.{os.getpid()}.tmp")
+    try:
+        os.link(path, link)
+        os.replace(link, path.with_name(PREVIOUS))
+    except OSError as error:  # some file systems have no such links
+        logging.warning("%s: the state before it is not kept: %s", path, error)
+
+
+def read_state(path: Path, device: str) -> dict[str, Any]:
+    """The state at `path`, or where that is damaged or missing, the one before it.
+
+    Raises:
+        ConfigError: neither can be read.
+    """
+    faults = []
+    for candidate in (path, path.with_name(PREVIOUS)):
+        try:
+            with torch.serialization.safe_globals(REPORTED):
+                # torch reads past wrong bytes; the archive has a checksum of each of its parts.
+                with zipfile.ZipFile(candidate) as archive:
+                    if part := archive.testzip():
+                        raise zipfile.BadZipFile(f"{part} is not what was written")
+                state = torch.load(candidate, map_location=device, weights_only=True)
+        except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            faults.append(f"{candidate}: {(str(error) or type(error).__name__).splitlines()[0]}")
+            continue
+        if faults:
+            logging.warning("%s; the state before it is taken", faults[0])
+        return state
+    raise ConfigError(
+        f"{'; '.join(faults)}: neither can be read as the state of a training; move {path.parent} away to train anew"
+    )
+
+
+def resume(
+    checkpoint: Path,
+    model: torch.nn.Module,
+    reporter: Reporter,
+    optimizers: Sequence[torch.optim.Optimizer],
+    schedulers: Sequence[Any],
+    scaler: Any,
+    ngpu: int = 0,
+    strict: bool = True,
+) -> None:
+    """Go on where the state at `checkpoint` was written; what a killed run left half-done is mended.
+
+    Raises:
+        ConfigError: no state can be read.
+    """
+    state = read_state(checkpoint, f"cuda:{torch.cuda.current_device()}" if ngpu > 0 else "cpu")
+    model.load_state_dict(state["model"], strict=strict)
+    reporter.load_state_dict(state["reporter"])
+    # Frozen or absent parts are None on both sides.
+    for part, own in (*zip(optimizers, state["optimizers"]), *zip(schedulers, state["schedulers"])):
+        if part is not None:
+            part.load_state_dict(own)
+    if scaler is not None and state["scaler"] is not None:
+        scaler.load_state_dict(state["scaler"])
+    weights = checkpoint.with_name(f"{reporter.get_epoch()}epoch.pth")
+    # They are written after the state, and averaging wants those of every good epoch.
+    if reporter.get_epoch() and not weights.exists():
+        torch.save(state["model"], weights)
+    for leftover in checkpoint.parent.glob(".*.pth.*.tmp"):
+        leftover.unlink(missing_ok=True)
+    logging.info("Training goes on after epoch %d, from %s", reporter.get_epoch(), checkpoint)
