@@ -1,5 +1,8 @@
 """CIF against its definition in float64: values, both gradients, padding, batches, pieces of a stream."""
 
+import importlib.util
+import sys
+
 import pytest
 import torch
 
@@ -279,13 +282,58 @@ def test_a_stream_in_pieces_gives_the_tokens_of_the_whole(name, tail):
                 torch.testing.assert_close(torch.stack(tokens[b]), whole[b, :count], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("impl", ["bag", "naive"])
+def test_more_rows_than_tokens_when_the_caller_says_so(impl):
+    h, alpha, lens, num_tokens = case("B")
+    exact, _ = cif_fire(h, alpha, lens, num_tokens=num_tokens)
+    fired, fired_lens = cif_fire(h, alpha, lens, num_tokens=num_tokens, max_tokens=40, impl=impl)
+    assert fired.shape == (4, 40, WIDTH) and torch.equal(fired_lens, num_tokens)
+    close(fired[:, :31], exact.double())
+    assert fired[:, 31:].eq(0).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"num_tokens": torch.tensor([30, 9, 40, 1]), "max_tokens": 40}])
+def test_compiled_it_computes_the_same(options):
+    """An in-place change of a view in `forward` once gave compiled gradients of zero; aot_eager is quick and shows such faults."""
+    h, alpha, lens, _ = case("E")
+    grad, results = None, []
+    for function in (cif_fire, torch.compile(cif_fire, backend="aot_eager")):
+        leaves = h.clone().requires_grad_(), alpha.clone().requires_grad_()
+        fired, fired_lens = function(*leaves, lens, **options)
+        grad = torch.randn(fired.shape, generator=torch.Generator().manual_seed(1)) if grad is None else grad
+        results.append((fired.detach(), fired_lens, *torch.autograd.grad(fired, leaves, grad)))
+    assert results[0][2].abs().max() > 0.1 and results[0][3].abs().max() > 0.1
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager)
+
+
+def test_triton_is_neither_needed_nor_taken_on_a_cpu(monkeypatch):
+    h, alpha, lens = torch.ones(2, 3, 4), torch.ones(2, 3), torch.tensor([3, 2])
+    if importlib.util.find_spec("triton"):
+        with pytest.raises(ValueError, match="needs tensors on a GPU, not on cpu"):
+            cif_fire(h, alpha, lens, impl="triton")
+    monkeypatch.delitem(sys.modules, "espnet2_kd.ops.cif.fused", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(ImportError, match="needs the package triton"):
+        cif_fire(h, alpha, lens, impl="triton")
+    assert torch.equal(
+        cif_fire(h, alpha, lens)[0], torch.ones(2, 3, 4) * torch.tensor([[1, 1, 1], [1, 1, 0]])[..., None]
+    )
+
+
 def test_wrong_input_is_refused():
     h, alpha, lens = torch.ones(2, 3, 4), torch.ones(2, 3), torch.tensor([3, 2])
     with pytest.raises(ValueError, match=r"alpha \(B, T\)"):
         cif_fire(h, alpha[:, :2], lens)
     with pytest.raises(ValueError, match="negative weights"):
         cif_fire(h, -alpha, lens)
-    with pytest.raises(ValueError, match="one of auto, bag, naive"):
-        cif_fire(h, alpha, lens, impl="triton")
+    with pytest.raises(ValueError, match="one of auto, bag, triton, naive"):
+        cif_fire(h, alpha, lens, impl="other")
     with pytest.raises(ValueError, match="must be positive"):
         cif_fire(h, alpha, lens, threshold=0.0)
+    with pytest.raises(ValueError, match="max_tokens 1 is less than the 2"):
+        cif_fire(h, alpha, lens, num_tokens=torch.tensor([2, 1]), max_tokens=1)
+    with pytest.raises(ValueError, match="max_tokens belongs to num_tokens"):
+        cif_fire(h, alpha, lens, max_tokens=3)
+    with pytest.raises(ValueError, match="whole utterances"):
+        cif_fire_chunk(h, alpha, lens, CIFState.start(2, 4), impl="naive")

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from espnet2_kd.ops.cif.bag import Integrate
 from espnet2_kd.ops.cif.naive import cif_fire_naive
 
-IMPLS = ("auto", "bag", "naive")
+IMPLS = ("auto", "bag", "triton", "naive")
+# What `auto` takes, on any device. `triton` has not been timed on a GPU yet: tools/bench/cif.py --device cuda decides
+# whether it takes its place there. Until then it is had by name only.
+AUTO = "bag"
 
 
 def cif_fire(
@@ -21,6 +25,7 @@ def cif_fire(
     num_tokens: Tensor | None = None,
     threshold: float = 1.0,
     tail: float | None = 0.5,
+    max_tokens: int | None = None,
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Integrate frames until their weights make up `threshold`, fire a token, go on with what is left.
@@ -37,29 +42,38 @@ def cif_fire(
             others leave. Scale alpha to the sum `num_tokens * threshold` beforehand.
         threshold: weight of a token.
         tail: without `num_tokens`, a rest of more weight than this fires too, scaled up to `threshold`; None: never.
-        impl: `auto`; `bag` (fast, any device); `naive` (the definition).
+        max_tokens: U, no less than any of `num_tokens`, where the caller knows; None: looked up, for which a GPU is waited for.
+        impl: `auto`; `bag` (fast, any device); `triton` (fused, for a GPU); `naive` (the definition).
 
     Returns:
         fired `(B, U, C)` in the dtype of `h`, 0 beyond their numbers; fired_lens `(B,)`.
 
     Raises:
-        ValueError: shapes that do not belong together, or an unknown impl; on the CPU also negative weights.
+        ValueError: shapes that do not belong together, an unknown impl, `triton` on the CPU, `max_tokens` without `num_tokens`;
+            on the CPU also negative weights and a `max_tokens` that is too small.
+        ImportError: `triton` is not installed.
     """
-    _check(h, alpha, lens, threshold, impl)
-    wide = h if h.dtype == torch.float64 else h.float()
-    if impl == "naive":
-        fired, fired_lens = cif_fire_naive(wide, alpha, lens, num_tokens=num_tokens, threshold=threshold, tail=tail)
-        return fired.to(h.dtype), fired_lens
-    alpha = _valid(alpha, lens)
-    mass = _mass(alpha, alpha.new_zeros(len(alpha)))
+    impl = _check(h, alpha, lens, threshold, impl)
     if num_tokens is not None:
         num_tokens = num_tokens.to(lens)
-        fired = _integrate(wide, alpha, lens, torch.zeros_like(mass), num_tokens - 1, num_tokens, threshold)
-        return fired.to(h.dtype), num_tokens
+    size = _size(num_tokens, max_tokens)
+    if impl == "naive":
+        wide = _wide(h)
+        fired, fired_lens = cif_fire_naive(wide, alpha, lens, num_tokens=num_tokens, threshold=threshold, tail=tail)
+        if size is not None:
+            fired = F.pad(fired, (0, 0, 0, size - fired.shape[1]))
+        return fired.to(h.dtype), fired_lens
+    if num_tokens is not None:
+        if impl != "triton":  # its kernels look at the lengths themselves
+            alpha = _valid(alpha, lens)
+        return _integrate(impl, h, alpha, lens, None, None, num_tokens, size, threshold, h.dtype), num_tokens
+    alpha = _valid(alpha, lens)
+    mass = _mass(alpha, alpha.new_zeros(len(alpha)))
     num_fires, residue = _fires(mass, threshold)
     has_tail = torch.zeros_like(num_fires) if tail is None else (residue > tail).to(num_fires)
     fired_lens = num_fires + has_tail
-    fired = _integrate(wide, alpha, lens, torch.zeros_like(mass), num_fires, fired_lens, threshold)
+    size = _largest(fired_lens)
+    fired = _integrate(impl, h, alpha, lens, None, num_fires, fired_lens, size, threshold, _wide(h).dtype)
     if tail is not None:
         is_tail = torch.arange(fired.shape[1], device=h.device) == torch.where(has_tail > 0, num_fires, -1)[:, None]
         scale = (threshold / torch.where(has_tail > 0, residue, threshold)).to(fired.dtype)
@@ -98,19 +112,23 @@ def cif_fire_chunk(
     final: bool = False,
     threshold: float = 1.0,
     tail: float | None = 0.5,
+    impl: str = "auto",
 ) -> tuple[Tensor, Tensor, CIFState]:
     """The next frames of streams: tokens that fire, their numbers and the new state; all together as `cif_fire` of the whole.
 
     Args:
-        h, alpha, lens: as of `cif_fire`, T may be 0.
+        h, alpha, lens, impl: as of `cif_fire`, T may be 0; `naive` is for wholes only.
         final: no frame follows, so the tail rule applies.
     """
-    _check(h, alpha, lens, threshold, "bag")
-    wide = h if h.dtype == torch.float64 else h.float()
+    impl = _check(h, alpha, lens, threshold, impl)
+    if impl == "naive":
+        raise ValueError("impl 'naive' has no state: it takes whole utterances")
     alpha = _valid(alpha, lens)
     mass = _mass(alpha, state.mass)
     num_fires, residue = _fires(mass, threshold)
-    rows = _integrate(wide, alpha, lens, state.mass, num_fires, num_fires + 1, threshold)
+    size = _largest(num_fires) + 1 if len(h) else 0
+    dtype = _wide(h).dtype
+    rows = _integrate(impl, h, alpha, lens, state.mass, num_fires, num_fires + 1, size, threshold, dtype)
     rows[:, 0] += state.token
     here = torch.arange(rows.shape[1], device=h.device) == num_fires[:, None]
     token = rows[here]
@@ -147,13 +165,55 @@ def fire_frames(
 
 
 def _integrate(
-    h: Tensor, alpha: Tensor, lens: Tensor, start: Tensor, num_fires: Tensor, num_rows: Tensor, threshold: float
+    impl: str,
+    h: Tensor,
+    alpha: Tensor,
+    lens: Tensor,
+    start: Tensor | None,
+    num_fires: Tensor | None,
+    num_rows: Tensor,
+    size: int,
+    threshold: float,
+    dtype: torch.dtype,
 ) -> Tensor:
-    size = int(num_rows.max()) if len(h) else 0
-    if size <= 0 or h.shape[1] == 0:
+    """Tokens (B, U, C) in `dtype`: `num_fires` that end, and the next one, if it is wanted, with all that is left.
+
+    start: see `make_plan`; None: 0.
+    num_fires: None: one less than `num_rows`.
+    size: U, at least `num_rows.max()`.
+    """
+    if size == 0 or 0 in h.shape:
         # Sums of nothing, so that the result belongs to the graph of h and alpha all the same.
-        return h.new_zeros(len(h), max(size, 0), h.shape[2]) + (h[:, :0].sum() + alpha[:, :0].sum()).to(h.dtype)
-    return Integrate.apply(h, alpha, lens, start, num_fires, num_rows, size, threshold)
+        return (h.new_zeros(len(h), size, h.shape[2]) + (h[:, :0].sum() + alpha[:, :0].sum()).to(h.dtype)).to(dtype)
+    if impl == "triton":
+        from espnet2_kd.ops.cif.fused import FusedIntegrate
+
+        return FusedIntegrate.apply(h, _wide(alpha), lens, start, num_fires, num_rows, size, threshold, dtype)
+    start = alpha.new_zeros(len(alpha)) if start is None else start
+    num_fires = num_rows - 1 if num_fires is None else num_fires
+    return Integrate.apply(_wide(h), alpha, lens, start, num_fires, num_rows, size, threshold).to(dtype)
+
+
+def _wide(h: Tensor) -> Tensor:
+    return h if h.dtype == torch.float64 else h.float()
+
+
+def _largest(num_rows: Tensor) -> int:
+    return max(int(num_rows.max()), 0) if len(num_rows) else 0
+
+
+def _size(num_tokens: Tensor | None, max_tokens: int | None) -> int | None:
+    if num_tokens is None:
+        if max_tokens is not None:
+            raise ValueError(
+                "max_tokens belongs to num_tokens: without them, the weights say how many tokens there are"
+            )
+        return None
+    if max_tokens is None:
+        return _largest(num_tokens)
+    if num_tokens.device.type == "cpu" and _largest(num_tokens) > max_tokens:
+        raise ValueError(f"max_tokens {max_tokens} is less than the {_largest(num_tokens)} of num_tokens")
+    return max_tokens
 
 
 def _mass(alpha: Tensor, start: Tensor) -> Tensor:
@@ -172,12 +232,13 @@ def _fires(mass: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
 def _valid(alpha: Tensor, lens: Tensor) -> Tensor:
     beyond = torch.arange(alpha.shape[1], device=alpha.device) >= lens[:, None]
     valid = alpha.double().masked_fill(beyond, 0.0)
-    if valid.device.type == "cpu" and bool((valid < 0).any()):
+    if valid.device.type == "cpu" and valid.numel() and float(valid.detach().amin()) < 0:
         raise ValueError("alpha holds negative weights")
     return valid
 
 
-def _check(h: Tensor, alpha: Tensor, lens: Tensor, threshold: float, impl: str) -> None:
+def _check(h: Tensor, alpha: Tensor, lens: Tensor, threshold: float, impl: str) -> str:
+    """The implementation to take."""
     if h.dim() != 3 or alpha.shape != h.shape[:2] or lens.shape != h.shape[:1]:
         raise ValueError(
             f"h (B, T, C), alpha (B, T) and lens (B,) are expected, not {list(h.shape)}, {list(alpha.shape)}, {list(lens.shape)}"
@@ -186,3 +247,13 @@ def _check(h: Tensor, alpha: Tensor, lens: Tensor, threshold: float, impl: str) 
         raise ValueError(f"impl {impl!r}: one of {', '.join(IMPLS)}")
     if threshold <= 0:
         raise ValueError(f"threshold {threshold} must be positive")
+    impl = AUTO if impl == "auto" else impl
+    if impl == "triton":
+        try:
+            from espnet2_kd.ops.cif.fused import check_device
+        except ImportError as error:
+            raise ImportError(
+                "impl 'triton' needs the package triton, which comes with CUDA builds of torch"
+            ) from error
+        check_device(h)
+    return impl

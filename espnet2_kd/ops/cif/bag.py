@@ -23,11 +23,10 @@ class Integrate(torch.autograd.Function):
         plan = make_plan(alpha, lens, start, num_fires, num_rows, size, threshold)
         weight = plan.weight.to(h.dtype)
         flat = h.reshape(batch_size * num_frames, width)
-        fired = _weighted_sums(flat, plan.frame, plan.token_offsets, weight).view(batch_size, size + 1, width)[:, :size]
-        # Where there is no frame at all, the entries had nothing but padding to read.
-        fired.masked_fill_((lens == 0)[:, None, None], 0.0)
+        fired = _weighted_sums(flat, plan.frame, plan.token_offsets, weight)
         ctx.save_for_backward(h, plan.frame, plan.token, weight, plan.dead, plan.frame_end, plan.frame_offsets)
-        return fired
+        # No change in place from here on: of a view, it would make torch.compile return gradients of zero.
+        return fired.view(batch_size, size + 1, width)[:, :size]
 
     @staticmethod
     @once_differentiable

@@ -20,7 +20,7 @@ class Plan:
     weight: length of the interval (B, N) float64; 0 for what belongs to no token.
     dead: whether that is so (B, N) bool.
     frame_end: entry that ends at the end of each frame (B, T).
-    token_end: entry that ends at the end of each token (B, U).
+    token_end: entry that ends at the end of each token (B, U); -1 in an utterance without frames.
     """
 
     frame: Tensor
@@ -68,17 +68,18 @@ def make_plan(
     ends.scatter_(1, frame_end, sums).scatter_(1, token_end, edges)
     frame = torch.empty_like(ends, dtype=torch.long)
     frame.scatter_(1, frame_end, frames.expand(batch_size, -1)).scatter_(1, token_end, frames_before)
-    token = torch.empty_like(frame)
-    token.scatter_(1, frame_end, tokens_before).scatter_(1, token_end, tokens.expand(batch_size, -1))
+    token = torch.arange(num_frames + size, device=device) - frame  # all that ended before and is no frame
     dead = (frame >= num_frames) | (token >= num_rows[:, None])
     weight = torch.diff(ends, dim=1, prepend=start[:, None]).masked_fill(dead, 0.0)
     # An entry without weight must not read the padding either: 0 times NaN is NaN.
     frame = torch.minimum(frame, (lens[:, None] - 1).clamp(min=0))
     row = torch.arange(batch_size, device=device)[:, None]
     token = token.clamp(max=size - 1)
+    # Where there is no frame at all, the entries have nothing but padding to read: no token gets any.
+    token_end = token_end.masked_fill((lens == 0)[:, None], -1)
     return Plan(frame + row * num_frames, token + row * size, weight, dead, frame_end, token_end)
 
 
 def _offsets(ends: Tensor, num_entries: int) -> Tensor:
-    row = torch.arange(len(ends), device=ends.device)[:, None] * num_entries
-    return (torch.cat((torch.zeros_like(ends[:, :1]), ends + 1), dim=1) + row).view(-1)
+    first = torch.arange(0, len(ends) * num_entries, num_entries, device=ends.device)[:, None]
+    return torch.cat((first, ends + (first + 1)), dim=1).view(-1)
