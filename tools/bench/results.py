@@ -23,6 +23,7 @@ SCRIPTS = {
     "chunk_attention": (("cpu", "cuda"), ()),
     "losses": (("cpu", "cuda"), ()),
     "streaming": (("cpu",), ("wenet",)),
+    "start_up": (("cpu",), ()),
 }
 NOT_RUN = "not run\n"
 HEAD = """# What the parts cost
