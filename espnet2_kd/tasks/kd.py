@@ -12,7 +12,7 @@ import yaml
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.text.token_id_converter import TokenIDConverter
 from espnet2.utils.nested_dict_action import NestedDictAction
-from espnet2.utils.types import str2triple_str, str_or_none
+from espnet2.utils.types import str2bool, str2triple_str, str_or_none
 
 from espnet2_kd.data.table import read_table
 from espnet2_kd.data.tokenizer import UNK
@@ -24,6 +24,7 @@ from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 from espnet2_kd.tasks.config import ArgumentParser
 from espnet2_kd.tasks.trainer import PicturingTrainer
+from espnet2_kd.tasks.training_state import require_weights
 from espnet2_kd.tasks.unlabelled import check_unlabelled, mix_unlabelled
 
 # The data loader asks a task for its optional inputs before any config is read, so their names are fixed.
@@ -97,12 +98,26 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                 default=None,
                 help="bfloat16 or float16: run the forward pass under autocast",
             )
-            parser.add_argument_group("Guard").add_argument(
+            group = parser.add_argument_group("Guard")
+            group.add_argument(
                 "--max_skipped_updates",
                 type=int,
                 default=30,
                 help="Fail after so many updates in a row without a finite gradient",
             )
+            group.add_argument(
+                "--trust_init_param",
+                type=str2bool,
+                default=False,
+                help="Read files of --init_param that are programs, too: what they say is executed",
+            )
+
+        @classmethod
+        def main_worker(cls, args: argparse.Namespace) -> None:
+            # The stock task reads them as programs.
+            for param in () if args.trust_init_param else args.init_param:
+                require_weights(param)
+            super().main_worker(args)
 
         @classmethod
         def build_model(cls, args: argparse.Namespace):

@@ -90,6 +90,21 @@ def read_state(path: Path, device: str) -> dict[str, Any]:
     )
 
 
+def require_weights(init_param: str) -> None:
+    """Raise ConfigError unless what `--init_param FILE[:FROM[:TO[:EXCEPT]]]` names can be read without executing it."""
+    path = init_param.split(":")[0]
+    try:
+        with torch.serialization.safe_globals(REPORTED):
+            torch.load(path, map_location="meta", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"--init_param {path}: no such file") from None
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise ConfigError(
+            f"--init_param {path}: holds more than weights, or is damaged; a model of which you know who made it is read with "
+            f"--trust_init_param true, which executes whatever it says. {error}"
+        ) from error
+
+
 def resume(
     checkpoint: Path,
     model: torch.nn.Module,

@@ -12,7 +12,8 @@ import torch
 import yaml
 
 from espnet2_kd.kd.registry import ConfigError
-from espnet2_kd.tasks.training_state import PREVIOUS, STATE, read_state, whole_files
+from espnet2_kd.tasks.asr import KDASRTask
+from espnet2_kd.tasks.training_state import PREVIOUS, STATE, read_state, require_weights, whole_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +79,26 @@ def test_a_damaged_state_gives_way_to_the_one_before(fault, tmp_path, caplog, mo
     with pytest.raises(ConfigError, match="move .* away to train anew"):
         read_state(tmp_path / STATE, "cpu")
     assert not (tmp_path / "executed").exists()
+
+
+def test_weights_to_begin_with_are_not_executed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"encoder.a": torch.ones(2)}, "weights.pth")
+    torch.save({"encoder.a": torch.ones(2)}, "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"encoder.a": Program()}, "program.pth")
+    Path("damaged.pth").write_bytes(Path("weights.pth").read_bytes()[:100])
+    for name in ("weights.pth", "old.pth:encoder:encoder"):
+        require_weights(name)
+    command = ["--output_dir", "exp", "--init_param"]
+    for name in ("program.pth:encoder", "damaged.pth"):
+        args = KDASRTask.get_parser().parse_args([*command, name])
+        with pytest.raises(
+            ConfigError, match=f"--init_param {name.split(':')[0]}: holds more than weights, or is damaged"
+        ):
+            KDASRTask.main_worker(args)
+    with pytest.raises(ConfigError, match="no such file"):
+        require_weights("nothing.pth")
+    assert not Path("executed").exists()
 
 
 def train(folder, max_epoch):
