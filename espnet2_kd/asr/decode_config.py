@@ -81,20 +81,26 @@ class DecodeConfig:
 
     def apply(self, model: torch.nn.Module) -> Search:
         """Set the context of the model's encoder and its tail, and return the search; raises ``ConfigError``."""
+        self.apply_context(model)
         try:
-            if self.context:
-                set_context_ms = getattr(model.encoder, "set_context_ms", None)
-                if set_context_ms is None:
-                    raise ConfigError(
-                        f"{', '.join(self.context)}: {type(model.encoder).__name__} has no chunks: leave it out"
-                    )
-                set_context_ms(**self.context)
             if self.tail is not None:
                 if not hasattr(model, "cif"):
                     raise ConfigError("tail: the model has no CIF layer: leave it out")
                 model.cif.tail = self.tail
             lm = None if self.lm is None else self._language_model(model)
             return build_search(model, self.search, self.beam_size, self.max_symbols, lm, self.lm_weight)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def apply_context(self, model: torch.nn.Module) -> None:
+        """Set the context of the model's encoder; raises ``ConfigError``."""
+        if not self.context:
+            return
+        set_context_ms = getattr(model.encoder, "set_context_ms", None)
+        if set_context_ms is None:
+            raise ConfigError(f"{', '.join(self.context)}: {type(model.encoder).__name__} has no chunks: leave it out")
+        try:
+            set_context_ms(**self.context)
         except ValueError as error:
             raise ConfigError(str(error)) from error
 

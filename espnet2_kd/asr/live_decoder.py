@@ -6,8 +6,6 @@ import torch
 
 from espnet2_kd.asr.latency import Step
 from espnet2_kd.asr.recognizer import Recognizer
-from espnet2_kd.asr.streaming_encoder import StreamingEncoder
-from espnet2_kd.kd.registry import ConfigError
 
 
 class LiveDecoder:
@@ -19,15 +17,12 @@ class LiveDecoder:
         recognizer: model and search.
 
     Raises:
-        ConfigError: the model's features cannot be computed piece by piece.
+        ConfigError: see ``Recognizer.streaming_encoder``.
     """
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.recognizer = recognizer
-        try:
-            self.encoder = StreamingEncoder(recognizer.model)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        self.encoder = recognizer.streaming_encoder()
         self.state = recognizer.search.start()
         self.num_samples = 0
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from espnet2_kd.asr.latency import Step, chunk_compute_ms, emission_delays_ms, summary, token_ms
 from espnet2_kd.asr.recognizer import Recognizer
-from espnet2_kd.asr.streaming_encoder import StreamingEncoder
 from espnet2_kd.asr.word_times import WordAligner
 
 
@@ -51,7 +50,7 @@ class LiveReport:
 
     def totals(self) -> dict[str, Any]:
         """Return the figures over all utterances added so far."""
-        encoder = StreamingEncoder(self.recognizer.model)
+        encoder = self.recognizer.streaming_encoder()
         streams = encoder.mode == "streaming"
         audio = sum(record["audio_seconds"] for record in self.records)
         compute = sum(record["compute_seconds"] for record in self.records)

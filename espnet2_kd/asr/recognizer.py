@@ -7,11 +7,15 @@ import numpy as np
 import torch
 
 from espnet2_kd.asr.decode_config import DecodeConfig
+from espnet2_kd.asr.encoder.chunk_step import ChunkStep
 from espnet2_kd.asr.framing import fewest_samples
 from espnet2_kd.asr.hypothesis import Hypothesis
 from espnet2_kd.asr.load import load_model, sample_rate
+from espnet2_kd.asr.stream_pool import StreamPool
+from espnet2_kd.asr.streaming_encoder import StreamingEncoder, make_step
 from espnet2_kd.asr.words import Word, group_words
 from espnet2_kd.data.tokenizer import HuggingFaceTokenizer
+from espnet2_kd.kd.registry import ConfigError
 
 
 class Recognizer:
@@ -23,6 +27,7 @@ class Recognizer:
         rate: sampling rate in Hz.
         config: search and chunk settings.
         tokens2text: how a Hugging Face tokenizer joins its tokens; see ``group_words``.
+        quantize: 8-bit linear layers in the encoder of streams, on the CPU; whole utterances are decoded as ever.
 
     Raises:
         ConfigError: the settings do not fit the model.
@@ -35,21 +40,31 @@ class Recognizer:
         rate: int,
         config: DecodeConfig,
         tokens2text: Callable[[Sequence[str]], str] | None = None,
+        quantize: bool = False,
     ) -> None:
         self.model = model
         self.token_type = token_type
         self.rate = rate
         self.tokens2text = tokens2text
         self.search = config.apply(model)
+        self.quantize = quantize
+        self._step: ChunkStep | None = None
 
     @classmethod
-    def load(cls, exp: str | Path, model_file: str | Path, config: DecodeConfig, device: str = "cpu") -> "Recognizer":
+    def load(
+        cls,
+        exp: str | Path,
+        model_file: str | Path,
+        config: DecodeConfig,
+        device: str = "cpu",
+        quantize: bool = False,
+    ) -> "Recognizer":
         """Load an experiment; raises ``ExperimentError``, ``ConfigError`` and ``DataError``."""
         model, args = load_model(exp, model_file, device)
         tokens2text = None
         if args.token_type == "hugging_face":
             tokens2text = HuggingFaceTokenizer(args.bpemodel).tokens2text
-        return cls(model, args.token_type, sample_rate(args), config, tokens2text)
+        return cls(model, args.token_type, sample_rate(args), config, tokens2text, quantize)
 
     @property
     def device(self) -> torch.device:
@@ -66,6 +81,29 @@ class Recognizer:
     def text(self, hypothesis: Hypothesis) -> str:
         """Return the words of a hypothesis with single spaces between them."""
         return " ".join(word.text for word in self.words(hypothesis))
+
+    def streaming_encoder(self) -> StreamingEncoder:
+        """Return an encoder for a new stream; all of them share the prepared weights.
+
+        Raises:
+            ConfigError: the model's features cannot be computed piece by piece, or it has no 8-bit step.
+        """
+        try:
+            return StreamingEncoder(self.model, step=self._prepared())
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def stream_pool(self, max_streams: int = 16) -> StreamPool:
+        """Return a pool that encodes so many streams together; raises as ``streaming_encoder``, and for full context."""
+        try:
+            return StreamPool(self.model, max_streams, step=self._prepared())
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def _prepared(self) -> ChunkStep | None:
+        if self._step is None:
+            self._step = make_step(self.model, self.quantize)
+        return self._step
 
     @torch.no_grad()
     def encode(self, speech: Sequence[np.ndarray]) -> tuple[torch.Tensor, list[int]]:

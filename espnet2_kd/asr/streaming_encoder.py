@@ -3,8 +3,23 @@
 import torch
 
 from espnet2_kd.asr.encoder.chunk_conformer import ChunkConformerEncoder, EncoderState
+from espnet2_kd.asr.encoder.chunk_step import ChunkStep, StepState
 from espnet2_kd.asr.framing import encoder_frame_ms, fewest_samples
 from espnet2_kd.asr.streaming_frontend import StreamingFrontend
+
+
+def make_step(model: torch.nn.Module, quantize: bool = False) -> ChunkStep | None:
+    """Return the streaming step of an ``ESPnetASRModel``'s encoder, None where it has no chunks or no bounded past.
+
+    quantize: 8-bit linear layers; raises ValueError where they cannot be had.
+    """
+    encoder = model.encoder
+    bounded = isinstance(encoder, ChunkConformerEncoder) and encoder.context.left is not None
+    if bounded:
+        return ChunkStep(encoder, quantize)
+    if quantize:
+        raise ValueError("8-bit streaming needs a chunk_conformer encoder with chunks and a bounded left context")
+    return None
 
 
 class StreamingEncoder:
@@ -12,21 +27,28 @@ class StreamingEncoder:
 
     A model with full context, or with an encoder that is not a ChunkConformerEncoder, is ``offline``: all its frames
     come with the final piece. Memory does not grow with the stream as long as the left context is bounded and the mode
-    is ``streaming``.
+    is ``streaming``; with it the time per chunk is constant too.
+
+    quantize: 8-bit linear layers in the encoder, on the CPU; frames are then close to, not equal to ``model.encode``.
+    step: one made before of the same model, to share between streams: it holds a copy of the encoder's weights.
 
     mode: ``streaming`` or ``offline``.
     lens: frames returned so far that belong to each stream (B,).
 
-    Raises ValueError for a model in training mode, and for one whose features cannot be computed piece by piece.
+    Raises ValueError for a model in training mode, for one whose features cannot be computed piece by piece, and for
+    ``quantize`` where there is no ChunkStep for the model.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, quantize: bool = False, step: ChunkStep | None = None) -> None:
         if model.training:
             raise ValueError("streaming needs the model in evaluation mode: call model.eval() first")
         self.model = model
         encoder = model.encoder
         streams = isinstance(encoder, ChunkConformerEncoder) and not encoder.context.full
         self.mode = "streaming" if streams else "offline"
+        self.step = make_step(model, quantize) if step is None else step
+        if self.step is not None and self.step.context != encoder.context:
+            raise ValueError("the encoder's context is not that of the step: make the step anew")
         self.frontend: StreamingFrontend | None = None
         if streams:
             self.frontend = StreamingFrontend(model)
@@ -40,7 +62,7 @@ class StreamingEncoder:
 
     def reset(self) -> None:
         """Start new streams, of any batch size."""
-        self.state: EncoderState | None = None
+        self.state: EncoderState | StepState | None = None
         self.pieces: list[torch.Tensor] = []
         self.num_samples: torch.Tensor | None = None
         self.lens: torch.Tensor | None = None
@@ -95,9 +117,11 @@ class StreamingEncoder:
         if self.frontend is None:
             return self._accept_offline(samples, lens, final)
         feats, feat_lens = self.frontend.accept(samples, lens, final)
+        # Without a ChunkStep the past is unlimited, and so is what has to be kept of it.
+        runner = self.model.encoder if self.step is None else self.step
         if self.state is None:
-            self.state = self.model.encoder.initial_state(len(samples))
-        out, self.state = self.model.encoder.forward_chunk(feats, self.state, final, feat_lens)
+            self.state = runner.initial_state(len(samples))
+        out, self.state = runner.forward_chunk(feats, self.state, final, feat_lens)
         self.lens = self.state.lens
         return out
 

@@ -69,10 +69,15 @@ class StreamingFrontend:
             return samples.new_zeros(len(samples), 0, self.frontend.output_size()), torch.zeros_like(lens)
         used = self.waiting[:, : (num - 1) * self.hop + self.window]
         self.waiting = self.waiting[:, num * self.hop :]
-        feats, feat_lens = self.frontend(used, torch.full_like(lens, used.shape[1]))
+        return self.features(used), self._valid(num)
+
+    def features(self, samples: torch.Tensor) -> torch.Tensor:
+        """Samples (B, N), N >= window, none mirrored and none padding -> all their feature frames (B, T, F)."""
+        lens = torch.full((len(samples),), samples.shape[1], device=samples.device)
+        feats, feat_lens = self.frontend(samples, lens)
         if self.normalize is not None:
             feats, _ = self.normalize(feats, feat_lens)
-        return feats, self._valid(num)
+        return feats
 
     def _mirror(self, samples: torch.Tensor, final: bool) -> None:
         self.tail = torch.cat((self.tail, samples), dim=1)[:, -self.margin - 1 :]

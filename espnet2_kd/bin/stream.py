@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet2_kd.asr.freshness import decoding_inputs, is_fresh
-from espnet2_kd.bin.command import one_line_errors
+from espnet2_kd.bin.command import one_line_errors, true_or_false
 
 if TYPE_CHECKING:
     from espnet2_kd.asr.latency import Step
@@ -47,6 +47,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--piece_ms", type=float, default=40.0, help="audio handed over at a time (default: 40)")
     parser.add_argument("--num_threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument(
+        "--quantize", type=true_or_false, default=False, help="8-bit linear layers in the encoder, on the CPU (false)"
+    )
     parser.add_argument("--force", action="store_true", help="measure although the report is newer than all inputs")
     return parser
 
@@ -75,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     from espnet2_kd.asr.recognizer import Recognizer
 
     torch.set_num_threads(args.num_threads)
-    recognizer = Recognizer.load(args.exp, args.model_file, DecodeConfig.read(args.config), args.device)
+    recognizer = Recognizer.load(args.exp, args.model_file, DecodeConfig.read(args.config), args.device, args.quantize)
     size = max(1, round(args.piece_ms * recognizer.rate / 1000.0))
     if args.data_dir is not None:
         measure(recognizer, size, args)
@@ -132,6 +135,7 @@ def conditions(args: argparse.Namespace) -> dict[str, Any]:
         "device": args.device,
         "max_utts": args.max_utts,
         "align_exp": str(args.align_exp) if args.align_exp else None,
+        "quantize": args.quantize,
     }
 
 
@@ -144,7 +148,8 @@ def is_measured(args: argparse.Namespace) -> bool:
     if not is_fresh(outputs, inputs):
         return False
     report = json.loads(outputs[1].read_text(encoding="utf-8"))
-    return conditions(args).items() <= report.items()
+    # Reports from before there was a choice do not name it.
+    return conditions(args).items() <= {"quantize": False, **report}.items()
 
 
 def show(recognizer: Recognizer, name: str, size: int) -> None:

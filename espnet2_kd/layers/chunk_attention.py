@@ -78,14 +78,14 @@ class ChunkAttention(nn.Module):
         # One product per head over all blocks: a batched one would copy p for every block.
         rows = ((q + self.pos_bias_v) * scale).permute(3, 0, 1, 2, 4)
         distance = torch.matmul(rows.flatten(1, 3), p.transpose(1, 2)).unflatten(1, rows.shape[1:4])
-        scores = content + _distance_to_key(distance, k.shape[-1]).permute(1, 2, 0, 3, 4)
+        scores = content + distance_to_key(distance, k.shape[-1]).permute(1, 2, 0, 3, 4)
         scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
         out = torch.matmul(self.dropout(weights).to(v.dtype), v.transpose(-1, -2))
         return out.transpose(2, 3).flatten(3)
 
 
-def _distance_to_key(x: torch.Tensor, num_keys: int) -> torch.Tensor:
+def distance_to_key(x: torch.Tensor, num_keys: int) -> torch.Tensor:
     """Scores by distance (..., I, I + W - 1) -> by key (..., I, W), as a view.
 
     Column ``I - 1 - i + w`` of row i holds its distance to key w, so consecutive rows start one column earlier: rows of

@@ -33,6 +33,7 @@ class Conv2dSubsampling(nn.Module):
             self.stride *= stride
         if num_features < self.receptive_field:
             raise ValueError(f"{kind} needs at least {self.receptive_field} features, got {num_features}")
+        self.num_features = num_features
         channels = channels or size
         convs: list[nn.Module] = []
         for n, (kernel, stride) in enumerate(self.layers):

@@ -1,3 +1,4 @@
+import difflib
 import io
 import json
 import sys
@@ -109,6 +110,46 @@ def test_a_full_context_model_answers_after_the_end(teacher):
     assert all(step.hypothesis.tokens == () and step.num_frames == 0 for step in steps[:-1])
     assert steps[-1].hypothesis.tokens == engine.decode([samples])[0][0].tokens != ()
     assert steps[-1].audio_ms == pytest.approx(1250.0)
+
+
+def test_eight_bits_say_almost_the_same(tiny_experiment):
+    from espnet2_kd.asr.decode_config import DecodeConfig
+    from espnet2_kd.asr.recognizer import Recognizer
+
+    conf = {"output_size": 64, "linear_units": 128, "chunk_ms": 80, "left_ms": 160}
+    exp = tiny_experiment("asr_stream_int8", encoder_conf=conf)
+    engine = recognizer(exp)
+    small = Recognizer.load(exp, "valid.loss_transducer.ave.pth", DecodeConfig(), quantize=True)
+    equal, num = 0, 0
+    for seed in range(3):
+        samples = noise(33333, seed)
+        expected, actual = (live(e, samples, 1000)[-1].hypothesis.tokens for e in (engine, small))
+        matcher = difflib.SequenceMatcher(None, expected, actual, autojunk=False)
+        equal += sum(block.size for block in matcher.get_matching_blocks())
+        num += len(expected)
+        # Whole utterances are decoded as ever.
+        assert small.decode([samples])[0][0].tokens == engine.decode([samples])[0][0].tokens
+    assert num > 30 and equal > 0.8 * num
+
+
+def test_eight_bits_need_chunks(teacher, data, capsys):
+    assert run(teacher, data / "a-1.wav", "--quantize", "true") == 1
+    assert "bounded left context" in capsys.readouterr().err
+
+
+def test_a_report_says_whether_it_was_quantised(student, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    for options, is_done in (((), False), (("--quantize", "true"), False), (("--quantize", "true"), True), ((), False)):
+        capsys.readouterr()
+        assert run(student, "--data_dir", data, "--output_dir", out, *options) == 0
+        assert read(out)[1]["quantize"] == bool(options)
+        assert ("nothing to do" in capsys.readouterr().out) == is_done
+    # Reports of before there was the option count as not quantised.
+    report = json.loads((out / "stream.json").read_text())
+    del report["quantize"]
+    (out / "stream.json").write_text(json.dumps(report))
+    assert run(student, "--data_dir", data, "--output_dir", out) == 0
+    assert "nothing to do" in capsys.readouterr().out
 
 
 def run(exp, *options):

@@ -138,7 +138,7 @@ class ChunkConformerEncoder(AbsEncoder):
     @property
     def stride(self) -> int:
         """Feature frames from one encoder frame to the next."""
-        return self.embed.stride * self._rate(1)
+        return self.embed.stride * self.rate(1)
 
     @property
     def frame_ms(self) -> float:
@@ -211,13 +211,13 @@ class ChunkConformerEncoder(AbsEncoder):
         x = self._embed(xs_pad.masked_fill(_padding(ilens, xs_pad.shape[1])[:, :, None], 0.0))
         lens = self.embed.num_frames(ilens)
         context = self._draw_context()
-        mask, pos, plan = self._layout(x, lens, context.times(self._rate(1)))
+        mask, pos, plan = self._layout(x, lens, context.times(self.rate(1)))
         x = self.dropout(x)
         for number, block in enumerate(self.encoders, start=1):
             x, mask = block(x, mask, pos, plan)
             if number in self.pool_after:
                 x, lens = pool_pairs(x, lens)
-                mask, pos, plan = self._layout(x, lens, context.times(self._rate(number + 1)))
+                mask, pos, plan = self._layout(x, lens, context.times(self.rate(number + 1)))
         return self.after_norm(x), lens, None
 
     def initial_state(self, batch_size: int = 1) -> EncoderState:
@@ -249,7 +249,7 @@ class ChunkConformerEncoder(AbsEncoder):
         x, feats = self._embed_chunk(torch.cat((state.feats, feats), dim=1) if state.feats.shape[1] else feats)
         blocks = []
         for number, (block, old) in enumerate(zip(self.encoders, state.blocks), start=1):
-            x, new = block.forward_chunk(x, limits, old, self.context.times(self._rate(number)), final)
+            x, new = block.forward_chunk(x, limits, old, self.context.times(self.rate(number)), final)
             blocks.append(new)
             if number in self.pool_after:
                 x, limits = pool_pairs(x, limits, old.emitted)
@@ -270,7 +270,7 @@ class ChunkConformerEncoder(AbsEncoder):
             return feats.new_zeros(feats.shape[0], 0, self._output_size), feats
         return self._embed(feats[:, : (num - 1) * stride + width]), feats[:, num * stride :]
 
-    def _rate(self, number: int) -> int:
+    def rate(self, number: int) -> int:
         """Frames that block ``number``, counted from 1, has per encoder frame."""
         return 2 ** sum(number <= last for last in self.pool_after)
 
