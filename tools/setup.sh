@@ -92,7 +92,7 @@ make_venv() {
 
 pip_install() {
     if command -v uv >/dev/null; then
-        uv pip install --quiet --python "${venv}/bin/python" "$@"
+        uv pip install --quiet --compile-bytecode --python "${venv}/bin/python" "$@"
     else
         "${venv}/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
     fi
