@@ -17,13 +17,14 @@ from timing import ROOT
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 DEVICES = {"cpu": "CPU", "cuda": "CUDA"}
-# Scripts, with the devices they know and the peers they can be given.
+# What is run: a script and its options, the devices that it knows and the peers that it can be given.
 SCRIPTS = {
-    "cif": (("cpu", "cuda"), ("torch_cif", "funasr", "cif_pytorch")),
-    "chunk_attention": (("cpu", "cuda"), ()),
-    "losses": (("cpu", "cuda"), ()),
-    "streaming": (("cpu",), ("wenet",)),
-    "start_up": (("cpu",), ()),
+    "cif": (["cif"], ("cpu", "cuda"), ("torch_cif", "funasr", "cif_pytorch")),
+    "chunk_attention": (["chunk_attention"], ("cpu", "cuda"), ()),
+    "losses": (["losses"], ("cpu", "cuda"), ()),
+    "streaming": (["streaming"], ("cpu",), ("wenet",)),
+    "an hour of streaming": (["streaming", "--hour"], ("cpu",), ()),
+    "start_up": (["start_up"], ("cpu",), ()),
 }
 NOT_RUN = "not run\n"
 HEAD = """# What the parts cost
@@ -45,23 +46,24 @@ def main() -> None:
     peers = dict(peer.split("=", 1) for peer in args.peer)
     known = read()
     for script in args.only:
-        devices, takes = SCRIPTS[script]
+        (program, *options), devices, takes = SCRIPTS[script]
         if args.device in devices:
-            options = [option for name in takes if name in peers for option in (f"--{name}", peers[name])]
-            known[args.device, script] = run(script, args.device, options, takes)
+            given = {name: peers[name] for name in takes if name in peers}
+            known[args.device, script] = run(program, args.device, options, given)
             write(known)
 
 
-def run(script: str, device: str, options: list[str], takes: tuple[str, ...]) -> str:
+def run(program: str, device: str, options: list[str], peers: dict[str, str]) -> str:
     """The section of one script."""
-    command = [sys.executable, f"tools/bench/{script}.py", *options]
+    command = [sys.executable, f"tools/bench/{program}.py", *options]
+    command += [option for name, folder in peers.items() for option in (f"--{name}", folder)]
     if device != "cpu":
         command += ["--device", device]
     print(" ".join(command[1:]), file=sys.stderr, flush=True)
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{script}: failed, {RESULTS.name} keeps what it had")
-    shown = [f"--{name} DIR" for name in takes if f"--{name}" in options]
+        sys.exit(f"{program}: failed, {RESULTS.name} keeps what it had")
+    shown = [*options, *(f"--{name} DIR" for name in peers)]
     shown += ["--device", device] if device != "cpu" else []
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
@@ -93,7 +95,7 @@ def write(known: dict[tuple[str, str], str]) -> None:
         parts.append(f"## {title}\n")
         parts += [
             f"### {script}\n\n{known.get((device, script), NOT_RUN)}"
-            for script, (devices, _) in SCRIPTS.items()
+            for script, (_, devices, _) in SCRIPTS.items()
             if device in devices
         ]
     RESULTS.write_text("\n".join(parts), encoding="utf-8")

@@ -12,9 +12,7 @@ import contextlib
 import io
 import json
 import os
-import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,13 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timing import ALLOCATORS, again, interleaved, machine, ratio, table
 
 from espnet2_kd.asr.encoder.chunk_conformer import ChunkConformerEncoder
 from espnet2_kd.asr.encoder.chunk_step import NO_END, ChunkStep
 
-# Freed memory goes back to the system, which flatters code that allocates little, or is kept as a GPU's allocator keeps it.
-HOT = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
-ALLOCATORS = {"default": {}, "hot": HOT}
 NUM_FEATURES = 80
 FRAME_SHIFT = 0.01
 CHECKED_CHUNKS = 12
@@ -61,24 +57,6 @@ class Case:
                 self.seconds.append(time.perf_counter() - start)
 
         return call
-
-
-def interleaved(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each case in each round; all take turns, in a new order every round."""
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    order, generator = list(cases), random.Random(0)
-    for _ in range(rounds):
-        generator.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            cases[name]()
-            times[name].append(1000.0 * (time.perf_counter() - start))
-    return times
-
-
-def ratio(times: list[float], base: list[float]) -> float:
-    """Median over the rounds of what one took to what the other took in the same round."""
-    return statistics.median(a / b for a, b in zip(times, base, strict=True))
 
 
 def windows(feats: torch.Tensor, window: int, shift: int) -> Iterator[torch.Tensor]:
@@ -297,26 +275,26 @@ def measure(args: argparse.Namespace) -> dict:
 def report(args: argparse.Namespace, allocator: str, result: dict) -> None:
     """Print the table of one setting."""
     chunk_ms = 1000 * FRAME_SHIFT * 4 * args.chunk
-    print(f"\nallocator {allocator}; chunk of {chunk_ms:g} ms, {args.rounds} rounds of {args.chunks_per_call} chunks")
-    title = f"{'case':<24}{'ms':>8}{'/wenet':>8}{'stream-s/s':>12}{'throughput':>12}"
-    print(title + "".join(f"{'p' + str(p):>9}" for p in PERCENTILES))
+    print(
+        f"\nAllocator {allocator}; chunks of {chunk_ms:g} ms, {args.rounds} rounds of {args.chunks_per_call} chunks\n"
+    )
+    header = ["case", "ms", "to wenet", "streams' s per s", "throughput", *(f"p{p} ms" for p in PERCENTILES)]
+    rows = []
     for name, row in result["rows"].items():
-        to_wenet = f"{row['to_wenet']:.2f}" if "to_wenet" in row else "-"
         # Of as many streams, each chunk_ms long, in the time for one.
         gain = f"{row['streams'] / row['to_one']:.2f}x" if name.partition(",")[0] in ("float32", "int8") else "-"
-        throughput = row["streams"] * chunk_ms / row["ms"]
-        print(
-            f"{name:<24}{row['ms']:>8.2f}{to_wenet:>8}{throughput:>12.1f}{gain:>12}"
-            + "".join(f"{value:>9.2f}" for value in row["percentiles"])
-        )
+        cells = [f"{row['ms']:.2f}", f"{row['to_wenet']:.2f}" if "to_wenet" in row else "-"]
+        cells += [f"{row['streams'] * chunk_ms / row['ms']:.1f}", gain]
+        rows.append([name, *cells, *(f"{value:.2f}" for value in row["percentiles"])])
+    print(table(header, rows) + "\n")
     floor = result["floor"]
     print(
-        f"floor: {result['num_params'] / 1e6:.1f} M weights read once {floor['read_float32']:.2f} ms in float32, "
+        f"Floor: {result['num_params'] / 1e6:.1f} M weights read once {floor['read_float32']:.2f} ms in float32, "
         f"{floor['read_int8']:.2f} ms in int8; multiplications of one stream at the speed of a large product "
         f"{floor['arithmetic']:.2f} ms"
     )
     for line in result["absent"]:
-        print(f"left out: {line}")
+        print(f"\nLeft out: {line}")
 
 
 def long_stream(args: argparse.Namespace) -> None:
@@ -375,21 +353,17 @@ def main() -> None:
     if args.hour is not None:
         long_stream(args)
         return
+    torch.set_num_threads(1)
     if args.folder is not None:
         print(json.dumps(measure(args)))
         return
     print(
-        f"torch {torch.__version__}, one thread; {args.blocks} layers, d={args.size} h={args.heads} "
-        f"ff={args.linear_units} conv {args.kernel} causal, conv2d/4, chunk {args.chunk} left {args.left}, random weights"
+        f"{machine()}; encoder alone: {args.blocks} layers, d={args.size} h={args.heads} ff={args.linear_units} conv "
+        f"{args.kernel} causal, conv2d/4, chunk {args.chunk} left {args.left}, random weights"
     )
-    kept = {name: value for name, value in os.environ.items() if name not in HOT}
     with tempfile.TemporaryDirectory() as folder:
         for allocator, settings in ALLOCATORS.items():
-            command = [sys.executable, "-W", "ignore", *sys.argv, "--folder", folder]
-            done = subprocess.run(command, env={**kept, **settings}, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                sys.exit(done.returncode)
-            report(args, allocator, json.loads(done.stdout.splitlines()[-1]))
+            report(args, allocator, again("--folder", folder, settings=settings))
 
 
 if __name__ == "__main__":
