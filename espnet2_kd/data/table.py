@@ -59,23 +59,25 @@ def read_rows(path: str | PathLike, problems: list[Problem]) -> list[Row]:
         )
     else:
         lines.pop()
-    rows = []
-    for number, raw in enumerate(lines, 1):
-        try:
-            line = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = raw.decode("utf-8", errors="replace")
-            problems.append(
-                Problem(str(path), number, "-", f"not UTF-8 at byte {error.start + 1}", "convert it: iconv -t UTF-8")
-            )
-        odd = odd_names(line)
-        parts = _SPACES.split(line.strip(" \t\r\ufeff\u00a0"), maxsplit=1)
-        key, value = parts[0], parts[1] if len(parts) == 2 else ""
-        if not key:
-            problems.append(Problem(str(path), number, "-", "empty line", "remove it"))
-            continue
-        rows.append(Row(number, key, value, odd))
-    return rows
+    rows = (parse_line(path, number, raw, problems) for number, raw in enumerate(lines, 1))
+    return [row for row in rows if row is not None]
+
+
+def parse_line(path: str | PathLike, number: int, raw: bytes, problems: list[Problem]) -> Row | None:
+    """Read line `number` of table `path`, without its end; None where it is empty."""
+    try:
+        line = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.decode("utf-8", errors="replace")
+        problems.append(
+            Problem(str(path), number, "-", f"not UTF-8 at byte {error.start + 1}", "convert it: iconv -t UTF-8")
+        )
+    parts = _SPACES.split(line.strip(" \t\r\ufeff\u00a0"), maxsplit=1)
+    key, value = parts[0], parts[1] if len(parts) == 2 else ""
+    if not key:
+        problems.append(Problem(str(path), number, "-", "empty line", "remove it"))
+        return None
+    return Row(number, key, value, odd_names(line))
 
 
 def read_table(path: str | PathLike) -> dict[str, str]:
