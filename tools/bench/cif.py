@@ -219,7 +219,7 @@ def report(shape: str, args: argparse.Namespace) -> None:
     width = size * getattr(torch, args.dtype).itemsize
     frames, tokens = batch_size * num_frames * width, first["num_tokens"] * width
     entries = (batch_size * num_frames + first["num_tokens"]) * size
-    print(f"\n## ({shape})\n")
+    print(f"\n#### ({shape})\n")
     print(f"Floor: forward {(frames + tokens) / 1e6:.1f} MB and {2 * entries / 1e6:.0f} MFLOP, with backward", end=" ")
     print(f"{(3 * frames + 2 * tokens) / 1e6:.1f} MB and {6 * entries / 1e6:.0f} MFLOP;", end=" ")
     print(f"grad h and tokens take {(frames + tokens) / 2**20:.1f} MiB.\n")

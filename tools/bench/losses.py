@@ -39,9 +39,10 @@ def plain_contrastive(student: torch.Tensor, teacher: torch.Tensor, num_negative
     """InfoNCE with a vector `(N, K, C)` for every negative of every token."""
     num = len(student)
     weights = torch.ones(num, num, device=student.device).fill_diagonal_(0.0)
+    student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
     negatives = teacher[torch.multinomial(weights, num_negatives)]
-    positive = F.cosine_similarity(student, teacher, dim=-1)[:, None]
-    others = F.cosine_similarity(student[:, None], negatives, dim=-1)
+    positive = (student * teacher).sum(-1, keepdim=True)
+    others = (student[:, None] * negatives).sum(-1)
     logits = torch.cat((positive, others), dim=1) / 0.02
     return F.cross_entropy(logits, torch.zeros(num, dtype=torch.long, device=student.device), reduction="sum")
 
