@@ -31,6 +31,7 @@ def sorted_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
     command = ["sort", "--parallel=1", "-S", _BUFFER, "-T", tempfile.gettempdir()]
     environment = {**os.environ, "LC_ALL": "C"}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    read_whole = False
     try:
         with process:
             try:
@@ -39,9 +40,11 @@ def sorted_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
                 del few
                 process.stdin.close()
                 yield from process.stdout
-            except BaseException:
-                process.kill()
-                raise
+                read_whole = True
+            finally:
+                # Whoever reads may stop early, and lines may fail to come: nobody waits for the rest then.
+                if not read_whole:
+                    process.kill()
     except BrokenPipeError:
         pass  # it ended early, and said why
     if process.returncode:
