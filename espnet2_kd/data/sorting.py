@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
 
 from espnet2_kd.data.problems import one_problem
@@ -31,21 +32,25 @@ def sorted_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
     command = ["sort", "--parallel=1", "-S", _BUFFER, "-T", tempfile.gettempdir()]
     environment = {**os.environ, "LC_ALL": "C"}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    read_whole = False
+    taken = read_whole = False
     try:
-        with process:
-            try:
-                # It says nothing before it has read everything, so neither side can wait for the other.
-                process.stdin.writelines(chain(few, lines))
-                del few
-                process.stdin.close()
-                yield from process.stdout
-                read_whole = True
-            finally:
-                # Whoever reads may stop early, and lines may fail to come: nobody waits for the rest then.
-                if not read_whole:
-                    process.kill()
-    except BrokenPipeError:
-        pass  # it ended early, and said why
-    if process.returncode:
+        try:
+            # It says nothing before it has read everything, so neither side can wait for the other.
+            process.stdin.writelines(chain(few, lines))
+            del few
+            process.stdin.close()
+            taken = True
+        except BrokenPipeError:
+            pass  # it ended early, and said why
+        yield from process.stdout
+        read_whole = True
+    finally:
+        # Whoever reads may stop early, and lines may fail to come: nobody waits for the rest then.
+        if not read_whole:
+            process.kill()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdout.close()
+        process.wait()
+    if process.returncode or not taken:
         raise one_problem(tempfile.gettempdir(), "sort failed, see above", "make room there, or set TMPDIR")
