@@ -38,10 +38,14 @@ class ChunkAttention(nn.Module):
         """x (B, T, D) and pos (plan.back + plan.ahead + 1, D) -> (B, T, D); padded frames are finite, no more."""
         q = self._split(self.linear_q(x))
         k, v = self.keys_values(x)
-        out = self._attend(
-            plan.fold_queries(q), plan.fold_keys(k), plan.fold_keys(v), self.positions(pos), plan.blocked
-        )
-        return self.linear_out(plan.unfold(out))
+        return self.linear_out(self.attend(q, k, v, self.positions(pos), plan))
+
+    def attend(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, p: torch.Tensor, plan: AttentionPlan
+    ) -> torch.Tensor:
+        """Queries, keys and values (B, T, H, D / H) and p from ``positions`` -> (B, T, D)."""
+        folded = plan.fold_queries(q), plan.fold_keys(k), plan.fold_keys(v)
+        return plan.unfold(self._attend(*folded, p, plan.blocked))
 
     def keys_values(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x (B, T, D) -> keys and values, each (B, T, H, D / H)."""
@@ -62,9 +66,8 @@ class ChunkAttention(nn.Module):
         blocked: bool, broadcastable to (B, Q, K).
         Returns (B, Q, D).
         """
-        q = self._split(self.linear_q(x))[:, None]
-        k, v = (y.permute(0, 2, 3, 1)[:, None] for y in (k, v))
-        return self.linear_out(self._attend(q, k, v, p, blocked[:, None, None]).squeeze(1))
+        q, k, v = (y.permute(2, 0, 1, 3) for y in (self._split(self.linear_q(x)), k, v))
+        return self.linear_out(self._attend(q, k, v, p, blocked).permute(1, 2, 0, 3).flatten(2))
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (self.num_heads, self.head_size))
@@ -72,17 +75,18 @@ class ChunkAttention(nn.Module):
     def _attend(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, p: torch.Tensor, blocked: torch.Tensor
     ) -> torch.Tensor:
-        """q (B, N, I, H, d), k and v (B, N, H, d, W), p (H, I + W - 1, d) -> (B, N, I, H d)."""
+        """q (H, M, I, d), k and v (H, M, W, d), p (H, I + W - 1, d), blocked (M, I, W) -> (H, M, I, d)."""
         scale = 1.0 / math.sqrt(self.head_size)
-        content = torch.matmul(((q + self.pos_bias_u) * scale).transpose(2, 3), k)
-        # One product per head over all blocks: a batched one would copy p for every block.
-        rows = ((q + self.pos_bias_v) * scale).permute(3, 0, 1, 2, 4)
-        distance = torch.matmul(rows.flatten(1, 3), p.transpose(1, 2)).unflatten(1, rows.shape[1:4])
-        scores = content + distance_to_key(distance, k.shape[-1]).permute(1, 2, 0, 3, 4)
+        by_content, by_distance = (
+            torch.add(bias[:, None, None] * scale, q, alpha=scale) for bias in (self.pos_bias_u, self.pos_bias_v)
+        )
+        content = torch.bmm(by_content.flatten(0, 1), k.flatten(0, 1).transpose(1, 2))
+        distance = torch.bmm(by_distance.flatten(1, 2), p.transpose(1, 2)).unflatten(1, q.shape[1:3])
+        scores = content.unflatten(0, q.shape[:2]) + distance_to_key(distance, k.shape[2])
         scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
-        out = torch.matmul(self.dropout(weights).to(v.dtype), v.transpose(-1, -2))
-        return out.transpose(2, 3).flatten(3)
+        weights = self.dropout(weights).to(v.dtype)
+        return torch.bmm(weights.flatten(0, 1), v.flatten(0, 1)).unflatten(0, q.shape[:2])
 
 
 def distance_to_key(x: torch.Tensor, num_keys: int) -> torch.Tensor:

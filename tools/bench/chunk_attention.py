@@ -38,14 +38,11 @@ def core(num_frames: int, device: str):
     lens = torch.full((1,), num_frames, device=device)
     plan = AttentionPlan.make(lens, num_frames, CONTEXT)
     q, k, v = (torch.randn(1, num_frames, HEADS, SIZE // HEADS, device=device, requires_grad=True) for _ in range(3))
-    mask = ~AttentionPlan.dense(lens, num_frames, CONTEXT).blocked[:, 0]
-    mask = mask.expand(1, 1, num_frames, num_frames)
+    mask = ~AttentionPlan.dense(lens, num_frames, CONTEXT).blocked[:, None]
     pos = relative_positions(plan.back, plan.ahead, SIZE, q)
 
     def ours() -> None:
-        p = module.positions(pos)
-        folded = plan.fold_queries(q), plan.fold_keys(k), plan.fold_keys(v)
-        plan.unfold(module._attend(*folded, p, plan.blocked)).sum().backward()
+        module.attend(q, k, v, module.positions(pos), plan).sum().backward()
 
     def dense() -> None:
         heads = (x.transpose(1, 2) for x in (q, k, v))
@@ -69,7 +66,7 @@ def layer(batch_size: int, num_frames: int, device: str, peer: bool = True):
     cases = {"ours": ours}
     if peer:
         stock = espnet_layer().to(device)
-        dense = ~AttentionPlan.dense(lens, num_frames, CONTEXT).blocked[:, 0, 0]
+        dense = ~AttentionPlan.dense(lens, num_frames, CONTEXT).blocked
         pos = torch.randn(1, 2 * num_frames - 1, SIZE, device=device)
         cases["peer"] = lambda: stock((x, pos), dense)[0][0].sum().backward()
     return cases

@@ -313,11 +313,11 @@ def by_hand(module, feats, chunk=None, left=0, right=0):
     x, rate = module.embed(feats[None]) * 4.0, 2 ** len(module.pool_after)
     for number, block in enumerate(module.encoders, start=1):
         num = x.shape[1]
-        blocked = torch.zeros(1, 1, 1, num, num, dtype=torch.bool)
+        blocked = torch.zeros(1, num, num, dtype=torch.bool)
         for query in range(num if chunk else 0):
             start = query // (chunk * rate) * (chunk * rate)
             for key in range(num):
-                blocked[0, 0, 0, query, key] = not start - left * rate <= key < start + (chunk + right) * rate
+                blocked[0, query, key] = not start - left * rate <= key < start + (chunk + right) * rate
         plan = AttentionPlan(ChunkContext(chunk), num, num, 0, 0, blocked)
         pos = relative_positions(num - 1, num - 1, x.shape[2], x)
         x, _ = block(x, torch.ones(1, 1, num, dtype=torch.bool), pos, plan)
