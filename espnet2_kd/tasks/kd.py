@@ -16,10 +16,12 @@ from espnet2.utils.types import str2bool, str2triple_str, str_or_none
 
 from espnet2_kd.data.table import read_table
 from espnet2_kd.data.tokenizer import UNK
+from espnet2_kd.kd.inheritance import inherit
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.student import distill, use_autocast
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.cached import CachedTextTeacher, cached_teacher, why_not_cached
+from espnet2_kd.kd.teachers.espnet import ModelTeacher
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 from espnet2_kd.tasks.config import ArgumentParser
@@ -64,6 +66,12 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                 type=str_or_none,
                 default=None,
                 help="Where the teacher's features were cached (espnet2_kd.bin.cache_teacher): it need not run any more",
+            )
+            group.add_argument(
+                "--teacher_init",
+                type=yaml_list,
+                default=[],
+                help="Parts that start with the weights of an espnet teacher, e.g. '[decoder, joint_network.lin_out]'",
             )
             group.add_argument("--kd_terms", type=yaml_list, default=[], help="List of distillation terms")
             group.add_argument(
@@ -135,6 +143,8 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                         "kd_terms are given but no teacher; set `teacher: espnet` and `teacher_conf: {exp: ...}`"
                     )
                 teacher = cls.build_teacher(args)
+                if args.teacher_init:
+                    inherit(model, teacher_model(args, teacher), args.teacher_init)
                 probe = cls.probe_batch(model, args)
                 speech = {key: value for key, value in probe.items() if not key.startswith("text")}
                 distill(model, teacher, args.kd_terms, probe, speech if args.unlabelled_ratio else None)
@@ -207,6 +217,15 @@ def _tokens(token_list: str | list[str]) -> list[str]:
     if isinstance(token_list, str):
         return Path(token_list).read_text(encoding="utf-8").splitlines()
     return list(token_list)
+
+
+def teacher_model(args: argparse.Namespace, teacher: Teacher) -> torch.nn.Module:
+    """The model of an ESPnet2 teacher, whose features may be cached."""
+    if args.teacher != "espnet":
+        raise ConfigError(f"teacher_init takes weights from an espnet teacher, not from {args.teacher}")
+    if not isinstance(teacher, ModelTeacher):
+        teacher = TEACHERS.build({args.teacher: args.teacher_conf}, "teacher")
+    return teacher.model
 
 
 def probe_batch(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, Any]:

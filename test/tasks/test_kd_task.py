@@ -116,6 +116,51 @@ def test_every_term_is_logged_and_learns(student):
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
+def test_parts_can_start_as_the_teachers(tmp_path, teacher):
+    parts = ["decoder", "joint_network.lin_dec", "joint_network.lin_out"]
+    terms = [{"name": "l2", "student": "encoder.encoders.1", "head": "projection", "loss": "distance", "weight": 0.1}]
+    torch.manual_seed(1)
+    plain = KDASRTask.build_model(student_args(tmp_path / "plain", teacher, terms=terms))
+    torch.manual_seed(1)
+    model = KDASRTask.build_model(student_args(tmp_path / "init", teacher, terms=terms, teacher_init=parts))
+    weights = torch.load(teacher / "valid.loss.ave.pth", weights_only=True)
+    inherited = 0
+    for name, parameter in model.named_parameters():
+        if any(name.startswith(part + ".") for part in parts):
+            inherited += 1
+            assert torch.equal(parameter, weights[name]) and parameter.requires_grad
+        else:
+            assert torch.equal(parameter, plain.get_parameter(name))
+    assert inherited == 9  # an embedding, four of an LSTM, two of each linear layer
+    model(**batch())[0].backward()
+    assert model.decoder.embed.weight.grad.abs().sum() > 0
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    again = torch.load(teacher / "valid.loss.ave.pth", weights_only=True)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (["decodr"], "teacher_init: no submodule 'decodr'.*did you mean decoder"),
+        (
+            ["decoder", "joint_network.lin_enc"],
+            r"joint_network.lin_enc.weight is \(16, 8\) in the student and \(16, 16\)",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_the_teachers(tmp_path, teacher, parts, message):
+    with pytest.raises(ConfigError, match=message):
+        KDASRTask.build_model(student_args(tmp_path, teacher, teacher_init=parts))
+
+
+def test_only_an_espnet_teacher_has_weights_to_give(tmp_path):
+    conf = config(8, encoder_conf=dict(STREAMING), teacher="dual", teacher_init=["decoder"])
+    conf["kd_terms"] = [{"name": "token", "student": "joint_network", "loss": "output_kl", "weight": 0.1}]
+    with pytest.raises(ConfigError, match="from an espnet teacher, not from dual"):
+        KDASRTask.build_model(parse(KDASRTask, tmp_path, conf))
+
+
 def test_teacher_stops_at_its_lattice(student, monkeypatch):
     """Its rows are those of the whole forward pass, and its own loss, which nobody reads, is not computed."""
     _, _, model = student
