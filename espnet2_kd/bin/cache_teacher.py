@@ -63,8 +63,8 @@ def cache(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     kind, conf = config.get("teacher"), dict(config.get("teacher_conf") or {})
-    if kind is None:
-        print(f"{args.config}: names no teacher, nothing to cache")
+    if kind is None or not config.get("kd_terms"):
+        print(f"{args.config}: no terms with a teacher, nothing to cache")
         return
     if args.teacher_exp and kind == "espnet":
         conf["exp"] = args.teacher_exp

@@ -21,7 +21,6 @@ from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.student import distill, use_autocast
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.cached import CachedTextTeacher, cached_teacher, why_not_cached
-from espnet2_kd.kd.teachers.espnet import ModelTeacher
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 from espnet2_kd.tasks.config import ArgumentParser
@@ -137,18 +136,18 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
             check_unlabelled(args)
             if args.autocast:
                 use_autocast(model, args.autocast)
+            if args.teacher_init:
+                inherit(model, teacher_model(args), args.teacher_init)
             if args.kd_terms:
                 if args.teacher is None:
                     raise ConfigError(
                         "kd_terms are given but no teacher; set `teacher: espnet` and `teacher_conf: {exp: ...}`"
                     )
                 teacher = cls.build_teacher(args)
-                if args.teacher_init:
-                    inherit(model, teacher_model(args, teacher), args.teacher_init)
                 probe = cls.probe_batch(model, args)
                 speech = {key: value for key, value in probe.items() if not key.startswith("text")}
                 distill(model, teacher, args.kd_terms, probe, speech if args.unlabelled_ratio else None)
-            elif args.teacher is not None:
+            elif args.teacher is not None and not args.teacher_init:
                 raise ConfigError("a teacher is given but no kd_terms; list what to distil, or remove the teacher")
             return model
 
@@ -219,13 +218,11 @@ def _tokens(token_list: str | list[str]) -> list[str]:
     return list(token_list)
 
 
-def teacher_model(args: argparse.Namespace, teacher: Teacher) -> torch.nn.Module:
-    """The model of an ESPnet2 teacher, whose features may be cached."""
+def teacher_model(args: argparse.Namespace) -> torch.nn.Module:
+    """The model that `teacher_init` takes weights from."""
     if args.teacher != "espnet":
         raise ConfigError(f"teacher_init takes weights from an espnet teacher, not from {args.teacher}")
-    if not isinstance(teacher, ModelTeacher):
-        teacher = TEACHERS.build({args.teacher: args.teacher_conf}, "teacher")
-    return teacher.model
+    return TEACHERS.build({args.teacher: args.teacher_conf}, "teacher").model
 
 
 def probe_batch(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, Any]:
