@@ -13,6 +13,6 @@ exec ../../TEMPLATE/kd1/kd.sh \
     --speed_perturb_factors "0.9 1.0 1.1" \
     --seeds "1" \
     --teacher_config conf/train_teacher.yaml \
-    --distill_configs "conf/train_student_nokd.yaml conf/train_kd_token.yaml conf/train_kd_aux10.yaml" \
+    --distill_configs "conf/train_student_nokd.yaml conf/train_kd_token.yaml conf/train_kd_aux30_init.yaml" \
     --inference_config conf/decode.yaml \
     "$@"
