@@ -73,7 +73,7 @@ def remove_leftovers(folder: Path, parts: Sequence[Part], suffix: str) -> None:
         return
     wanted = {part.stamp.name for part in parts} | {part.stamp.stem + suffix for part in parts}
     family = parts[0].stamp.name.split(".")[0]
-    ours = re.compile(rf"(\.?{re.escape(family)}\.\d+(\.json|\.ark)?(\.\d+\.tmp)?)$")
+    ours = re.compile(rf"(\.?{re.escape(family)}\.\d+(\.json|\.ark)?((\.\d+)?\.tmp)?)$")
     for path in folder.iterdir():
         if path.name not in wanted and ours.match(path.name):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -319,5 +319,5 @@ def _drop_checkpoints(folder: Path) -> None:
     (folder / CHECKPOINT).unlink(missing_ok=True)
     _drop_epochs(folder)
     # Of a run that was killed while it wrote.
-    for path in folder.glob(".text_*.pth.*.tmp"):
+    for path in folder.glob(".text_*.pth*.tmp"):
         path.unlink()

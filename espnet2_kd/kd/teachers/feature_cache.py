@@ -13,6 +13,7 @@ from torch import Tensor
 
 from espnet2_kd.data.download import file_sha256
 from espnet2_kd.data.journal import Journal
+from espnet2_kd.data.scratch import scratch_folder
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.taps import ATTENTION
 
@@ -80,18 +81,19 @@ class FeatureCache:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         name = next(name for n in range(10**6) if (name := f"shard.{n:06d}.safetensors") not in self.shards)
-        temporary = self.folder / f".{name}.{os.getpid()}"
-        save_file(
-            {f"{path}/{entry}": x.contiguous() for entry, taps in features.items() for path, x in taps.items()},
-            temporary,
-        )
-        self.shards[name] = {
-            "utts": {entry: int(sizes[entry]) for entry in features},
-            "bytes": temporary.stat().st_size,
-            "sha256": file_sha256(temporary),
-        }
-        self.where.update(dict.fromkeys(features, name))
-        os.replace(temporary, self.folder / name)
+        with scratch_folder(self.folder / name) as folder:
+            temporary = folder / name
+            save_file(
+                {f"{path}/{entry}": x.contiguous() for entry, taps in features.items() for path, x in taps.items()},
+                temporary,
+            )
+            self.shards[name] = {
+                "utts": {entry: int(sizes[entry]) for entry in features},
+                "bytes": temporary.stat().st_size,
+                "sha256": file_sha256(temporary),
+            }
+            self.where.update(dict.fromkeys(features, name))
+            os.replace(temporary, self.folder / name)
         line = {"name": name, **self.shards[name]}
         if len(self.shards) > 1:
             self.index.append(line)
