@@ -2,8 +2,8 @@
 
     python tools/soak/soak.py [--kills 200] [--seed 1] [--minutes 60] [--work DIR]
 
-The recipe is egs2/mini/asr1 on its tiny corpus, in a copy of this project below DIR. Half of the kills come after a time
-drawn from an exponential distribution, half soon after the next stage has begun; both times are shares of what the
+The recipe is egs2/mini/asr1 on its tiny corpus, in a copy of this project below DIR. Most kills come after a time drawn
+from an exponential distribution, a quarter soon after the next stage has begun; both times are shares of what the
 uninterrupted run takes, so that killed runs get on, however slow the machine is. Killed is the run's own process, one of
 its descendants, or all of them at once. A killed run is started again with the same command; once it succeeds, its files
 are compared with those of the uninterrupted run, and another round starts from nothing. After every kill no process may
@@ -47,7 +47,7 @@ OPTIONS = (
     *("--distill_configs", "conf/train_kd_aux.yaml"),
     *("--asr_args", "--max_epoch 2 --num_iters_per_epoch 10 --batch_bins 300000 --scheduler_conf max_lr=0.0001"),
 )
-MEAN_TIME = 0.1  # until a kill of the first kind, as a share of the uninterrupted run
+MEAN_TIME = 0.08  # until a kill of the first kind, as a share of the uninterrupted run
 STAGE_TIME = 0.05  # after a stage's beginning, at most, of the second kind
 GONE_SECONDS = 8.0  # by then nothing may be left of a killed run
 STAGE = re.compile(rb"Stage (\d): (\w+)")
@@ -147,7 +147,7 @@ def uninterrupted(project: Path) -> tuple[float, dict[str, str]]:
 
 def wait_for_kill(attempt: Attempt, rng: random.Random, furthest: int, whole: float) -> bool:
     """Wait until it is time for a kill, or return False because the run has ended before."""
-    if rng.random() < 0.5:
+    if rng.random() < 0.75:
         return not _ended(attempt, rng.expovariate(1 / (MEAN_TIME * whole)))
     while len(attempt.stages()) <= furthest:
         if _ended(attempt, 0.1):
