@@ -5,7 +5,6 @@ A target may succeed or raise one of the project's declared errors. Commands are
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -416,8 +415,3 @@ def archived_sounds(drawn: tuple[bytes, int]) -> None:
     data, offset = drawn
     put({"a.ark": data})
     read_audio(f"a.ark:{offset}")
-
-
-def defined(parser: argparse.ArgumentParser) -> None:
-    """The choice of targets on a command line."""
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"default: all of {', '.join(TARGETS)}")
