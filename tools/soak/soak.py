@@ -43,7 +43,7 @@ COPIED = (
 )
 OPTIONS = (
     *("--synthetic", "true", "--nbpe", "40", "--speed_perturb_factors", "0.9 1.0", "--cache_teacher", "true"),
-    *("--nj", "2", "--inference_nj", "2", "--num_threads", "1", "--ngpu", "0"),
+    *("--nj", "1", "--inference_nj", "1", "--num_threads", "1", "--ngpu", "0"),  # whatever cores there are
     *("--distill_configs", "conf/train_kd_aux.yaml"),
     *("--asr_args", "--max_epoch 2 --num_iters_per_epoch 10 --batch_bins 300000 --scheduler_conf max_lr=0.0001"),
 )
@@ -169,6 +169,9 @@ def strike(attempt: Attempt, rng: random.Random) -> tuple[str, str]:
     others = {pid: name for pid, name in marked(attempt.mark).items() if pid != attempt.process.pid}
     if kind == "all":
         kill_all(attempt.mark)
+        # Nobody is left to remove them, as after a power cut, after which the system does.
+        for folder in (attempt.output.parent / TEMPORARY).iterdir():
+            shutil.rmtree(folder)
     elif kind == "descendant" and others:
         pid = rng.choice(sorted(others))
         kill(pid)
