@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from espnet2_kd.data.problems import DataError, one_problem
+from espnet2_kd.data.problems import DataError, first_line, one_problem
 
 NUMBER = (int, float)
 # With aliases a few lines can stand for more values than memory holds.
@@ -61,7 +61,7 @@ def read_json(path: str | PathLike, shape: Mapping[str, Any] | None = None) -> A
     try:
         content = json.loads(_text(path))
     except (ValueError, RecursionError) as error:
-        what = f"is no JSON ({str(error).splitlines()[0]})"
+        what = f"is no JSON ({first_line(error)})"
         raise one_problem(path, what, "restore it, or run again what writes it", getattr(error, "lineno", 0)) from error
     if shape is not None:
         check_shape(content, shape, path)

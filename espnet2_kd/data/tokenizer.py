@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
-from espnet2_kd.data.problems import one_problem
+from espnet2_kd.data.problems import first_line, one_problem
 
 TOKEN_TYPES = ("bpe", "char", "word", "hugging_face")
 BLANK, UNK, SOS_EOS = "<blank>", "<unk>", "<sos/eos>"
@@ -59,7 +59,7 @@ class BpeTokenizer:
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
         except (OSError, RuntimeError) as error:
-            what = f"is missing or no sentencepiece model ({str(error).splitlines()[0]})"
+            what = f"is missing or no sentencepiece model ({first_line(error)})"
             raise one_problem(model, what, "make it again: python -m espnet2_kd.bin.make_tokens") from error
 
     def text2tokens(self, line: str) -> list[str]:
@@ -79,7 +79,7 @@ class HuggingFaceTokenizer:
             self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
         except (OSError, ValueError) as error:
             remedy = "give a folder with tokenizer files, or the name of a model that can be downloaded"
-            raise one_problem(model, f"no Hugging Face tokenizer ({str(error).splitlines()[0]})", remedy) from error
+            raise one_problem(model, f"no Hugging Face tokenizer ({first_line(error)})", remedy) from error
 
     def text2tokens(self, line: str) -> list[str]:
         return self.tokenizer.tokenize(line)

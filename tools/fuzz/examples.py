@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import soundfile
+import torch
 
 UTTS = ("a-1", "a-2", "b-1", "b-2")
 
@@ -24,6 +25,13 @@ def archive(sound_file: bytes) -> bytes:
     """A Kaldi archive of one entry, as kaldiio writes it; the sound is at byte 2."""
     length = len(sound_file).to_bytes(4, "little")
     return b"a AUDIO" + bytes([4]) + length + sound_file
+
+
+def weights() -> bytes:
+    """A checkpoint of two small tensors, as torch writes it."""
+    stream = io.BytesIO()
+    torch.save({"encoder.weight": torch.zeros(2, 2), "decoder.bias": torch.ones(2)}, stream)
+    return stream.getvalue()
 
 
 def _table(values: dict[str, str]) -> bytes:

@@ -372,6 +372,21 @@ def packs(data: bytes) -> None:
         assert not outside, outside
 
 
+@target(mutated([examples.weights()]))
+def checkpoints(data: bytes) -> None:
+    from espnet2_kd.asr.load import ExperimentError, read_weights
+    from espnet2_kd.tasks.training_state import read_state, require_weights
+
+    put({"checkpoint.pth": data})
+    for read in (
+        lambda: read_weights(Path("checkpoint.pth")),
+        lambda: read_state(Path("checkpoint.pth"), "cpu"),
+        lambda: require_weights("checkpoint.pth"),
+    ):
+        with contextlib.suppress(ConfigError, ExperimentError):
+            read()
+
+
 @target(mutated([examples.packed(examples.PACKED)]))
 def archives(data: bytes) -> None:
     put({"archive": data})
