@@ -13,6 +13,8 @@ run_stages() {
     done
     if ! "${dry_run}"; then
         # Should this run be killed, what it has started is found by this mark in its environment, and its temporary files too.
+        # What torch has compiled is to outlive it.
+        export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-${TMPDIR:-/tmp}/torchinductor_$(id -un)}
         KD_RUN=$(mktemp -d "${TMPDIR:-/tmp}/kd.XXXXXX")
         export KD_RUN TMPDIR=${KD_RUN}
         trap 'rm -rf -- "${KD_RUN}"' EXIT
