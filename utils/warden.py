@@ -22,13 +22,13 @@ POLL_SECONDS = 0.3
 GRACE_SECONDS = 30.0  # a training may be saving its state
 
 
-def others_with(mark: bytes) -> list[int]:
-    """Give the ids of all other processes that were started with this in their environment."""
-    found = []
+def others_with(mark: bytes) -> dict[int, bytes]:
+    """Give ids and commands of all other processes that were started with this in their environment."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (folder / "environ").read_bytes().split(b"\0") and int(folder.name) != os.getpid():
-                found.append(int(folder.name))
+                found[int(folder.name)] = (folder / "cmdline").read_bytes()
         except OSError:  # ended meanwhile, or someone else's
             continue
     return found
@@ -37,13 +37,14 @@ def others_with(mark: bytes) -> list[int]:
 def end_all(mark: bytes) -> None:
     """End them, and what they start while they end."""
     deadline = time.monotonic() + GRACE_SECONDS
-    told: set[int] = set()
-    while pids := others_with(mark):
+    # What has become another program since it was told has lost the signal: between fork and exec it may be caught.
+    told: set[tuple[int, bytes]] = set()
+    while others := others_with(mark):
         polite = time.monotonic() < deadline
-        for pid in pids:
-            if polite and pid in told:
+        for pid, command in others.items():
+            if polite and (pid, command) in told:
                 continue
-            told.add(pid)
+            told.add((pid, command))
             try:
                 os.kill(pid, signal.SIGTERM if polite else signal.SIGKILL)
             except ProcessLookupError:
