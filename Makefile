@@ -5,7 +5,7 @@ export PYTHONUTF8 := 1
 # Tests run in parallel processes; more threads in each would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check lint unit recipes lock clean
+.PHONY: help setup demo test check lint unit recipes fuzz soak lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -33,6 +33,12 @@ unit: setup ## tests of every part
 
 recipes: setup ## small runs of the recipes
 	python -m pytest -q -n auto --dist worksteal test/recipes
+
+fuzz: setup ## hostile files for everything that reads files, SECONDS=3600 in all
+	python tools/fuzz/fuzz.py --seconds $(or $(SECONDS),3600)
+
+soak: setup ## a recipe killed KILLS=200 times and resumed each time, compared with an uninterrupted run
+	python tools/soak/soak.py --kills $(or $(KILLS),200)
 
 lock: ## tools/requirements.lock anew, from pyproject.toml
 	tools/lock.sh

@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-import yaml
 
 from espnet2_kd.asr.load import load_model
 from espnet2_kd.asr.search import SEARCHES, Search, build_search
+from espnet2_kd.data.documents import read_yaml
+from espnet2_kd.data.problems import DataError
 from espnet2_kd.kd.registry import ConfigError, nearest
 
 
@@ -45,9 +46,9 @@ class DecodeConfig:
         if path is None:
             return cls()
         try:
-            settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: {error}") from error
+            settings = read_yaml(path) or {}
+        except DataError as error:
+            raise ConfigError(str(error.problems[0])) from error
         if not isinstance(settings, dict):
             raise ConfigError(f"{path}: expected lines of the form `search: greedy`")
         names = [field.name for field in fields(cls)]

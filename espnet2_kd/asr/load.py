@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import inspect
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import yaml
 
 import espnet2_kd.register  # noqa: F401  (makes our encoder and loss known to the task that builds the model)
 from espnet2_kd.asr.model_pack import PackError, is_pack, open_pack
+from espnet2_kd.data.damage import UNREADABLE
+from espnet2_kd.data.problems import first_line
 
 # Training-only parameters of distillation live under this name; see kd/student.py.
 TRAINING_ONLY = "kd."
@@ -131,10 +132,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Return the weights of a checkpoint, those of distillation heads too; raises ``ExperimentError``."""
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except UNREADABLE as error:
         raise ExperimentError(
             f"{path}: is damaged or holds more than weights (a training state such as checkpoint.pth?): "
-            f"choose an averaged or epoch file ({str(error).splitlines()[0]})"
+            f"choose an averaged or epoch file ({first_line(error)})"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ExperimentError(f"{path}: is not a file of weights: choose an averaged or epoch file")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
-
+from espnet2_kd.data.documents import read_yaml
 from espnet2_kd.data.download import DownloadError, file_sha256, unpack
+from espnet2_kd.data.problems import DataError
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -71,12 +71,12 @@ def _model_in(folder: Path) -> tuple[Path, Path]:
     meta = folder / "meta.yaml"
     if not meta.is_file():
         raise PackError(f"{folder}: no meta.yaml: is this a model packed by ESPnet2 (espnet2.bin.pack)?")
-    content = yaml.safe_load(meta.read_text(encoding="utf-8"))
-    paths = {
-        key: Path(str(value))
-        for part in ("files", "yaml_files")
-        for key, value in ((content if isinstance(content, dict) else {}).get(part) or {}).items()
-    }
+    try:
+        content = read_yaml(meta)
+    except DataError as error:
+        raise PackError(str(error.problems[0])) from error
+    parts = [content.get(part) for part in ("files", "yaml_files")] if isinstance(content, dict) else []
+    paths = {str(key): Path(str(value)) for part in parts if isinstance(part, dict) for key, value in part.items()}
     configs = [paths[key] for key in paths if re.fullmatch(r"(?!lm_)\w*train_config", key)]
     models = [paths[key] for key in paths if re.fullmatch(r"(?!lm_)\w*model_file", key)]
     if len(configs) != 1 or len(models) != 1:

@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import nn
 from espnet2_kd.asr.encoder.chunk_step import NO_END, ChunkStep
 from espnet2_kd.asr.streaming_encoder import StreamingEncoder
 from espnet2_kd.asr.streaming_frontend import StreamingFrontend
+from espnet2_kd.data.scratch import scratch_folder
 from espnet2_kd.kd.registry import ConfigError
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -86,7 +86,7 @@ def export_encoder(model: nn.Module, output_dir: str | Path, quantize: bool = Fa
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     errors = {}
-    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".export") as folder:
+    with scratch_folder(output_dir / "export") as folder:
         path = Path(folder, "features.npz")
         np.savez(path, **feature_arrays(frontend))
         errors["features"] = _checked("features.npz", _feature_error(path, frontend), TOLERANCE)

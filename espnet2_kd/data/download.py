@@ -7,7 +7,6 @@ import lzma
 import os
 import stat
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -19,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from espnet2_kd.data.progress import Progress
+from espnet2_kd.data.scratch import scratch_folder
 
 CHUNK_BYTES = 1 << 20
 
@@ -193,13 +193,13 @@ def unpack(archive: Path, directory: Path, max_bytes: int, max_files: int) -> Pa
     if directory.exists():
         raise DownloadError(f"{directory}: exists already: remove it to unpack {archive.name} again")
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
+    with scratch_folder(directory) as temporary:
         try:
             with _opened(archive) as bundle:
-                _unpack_into(bundle, archive, Path(temporary) / "content", max_bytes, max_files)
+                _unpack_into(bundle, archive, temporary / "content", max_bytes, max_files)
         except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise UnsafeArchiveError(f"{archive}: damaged ({error}): remove the file and fetch it again") from error
-        os.replace(Path(temporary) / "content", directory)
+        os.replace(temporary / "content", directory)
     return directory
 
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espnet2_kd.data.problems import one_problem
+from espnet2_kd.data.documents import read_json
+from espnet2_kd.data.problems import DataError, one_problem
 from espnet2_kd.data.progress import Progress
 from espnet2_kd.data.table import replacing
 
@@ -52,8 +53,8 @@ def file_state(path: str | os.PathLike) -> list[int] | None:
 def finished(part: Part) -> dict | None:
     """Give the stored result of `part` if nothing it depends on changed and its files are whole."""
     try:
-        stamp = json.loads(part.stamp.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stamp = read_json(part.stamp, {"fingerprint": str, "result": {"files": dict}})
+    except DataError:
         return None
     if stamp["fingerprint"] != part.fingerprint:
         return None
@@ -73,7 +74,7 @@ def remove_leftovers(folder: Path, parts: Sequence[Part], suffix: str) -> None:
         return
     wanted = {part.stamp.name for part in parts} | {part.stamp.stem + suffix for part in parts}
     family = parts[0].stamp.name.split(".")[0]
-    ours = re.compile(rf"(\.?{re.escape(family)}\.\d+(\.json|\.ark)?(\.\d+\.tmp)?)$")
+    ours = re.compile(rf"(\.?{re.escape(family)}\.\d+(\.json|\.ark)?((\.\d+)?\.tmp)?)$")
     for path in folder.iterdir():
         if path.name not in wanted and ours.match(path.name):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

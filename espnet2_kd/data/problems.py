@@ -48,3 +48,8 @@ def raise_if_fatal(problems: Iterable[Problem]) -> None:
 def one_problem(file: str | PathLike, what: str, remedy: str, line: int = 0, utt: str = "-") -> DataError:
     """Make the DataError of a single problem."""
     return DataError([Problem(str(file), line, utt, what, remedy)])
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of what an exception says, or its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

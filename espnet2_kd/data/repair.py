@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import groupby, islice
@@ -17,11 +17,13 @@ from espnet2_kd.data.data_dir import SPK_TABLES, UTT_TABLES
 from espnet2_kd.data.key_join import Keys, side_by_side
 from espnet2_kd.data.problems import Problem, one_problem, raise_if_fatal
 from espnet2_kd.data.scan import TableScan
+from espnet2_kd.data.scratch import scratch_folder
 from espnet2_kd.data.sorting import sorted_lines
 from espnet2_kd.data.table import normalise_spaces
 
 _BLOCK_LINES = 4096
 _SHOWN = 5
+_FIXED = ".fixed"  # new tables, all of them, on their way into place
 
 
 def fix_data_dir(path: str | PathLike, *, normalise: bool = False, allow_pipes: bool = False) -> list[str]:
@@ -34,23 +36,36 @@ def fix_data_dir(path: str | PathLike, *, normalise: bool = False, allow_pipes: 
     path = Path(path)
     if not path.is_dir():
         raise one_problem(path, "no such data directory", "give a data directory")
+    _finish(path)
     # On the same file system, so that the new tables can be renamed into place.
-    with tempfile.TemporaryDirectory(prefix=".fix.", dir=path) as folder:
-        work = Path(folder)
+    with scratch_folder(path / "fix") as work:
         names = _sort_tables(path, work, normalise)
         if "segments" in names:
             _drop_unrecorded(work)
         report = _drop_unmatched(work, [name for name in names if name not in SPK_TABLES])
         _write_speakers(work)
-        _back_up(path)
-        (path / "wav.scp").unlink()
-        # wav.scp comes last and marks the end.
-        for name in (*(name for name in names if name != "wav.scp"), "spk2utt", "wav.scp"):
-            os.replace(work / name, path / name)
+        _back_up(path, work)
+        for file in work.iterdir():
+            if file.name not in (*names, "spk2utt"):
+                file.unlink()
+        os.rename(work, path / _FIXED)
+    _finish(path)
     raise_if_fatal(
         check_data_dir(path, need_text=False, need_audio=False, allow_empty_text=True, allow_pipes=allow_pipes)
     )
     return report
+
+
+def _finish(path: Path) -> None:
+    """Put the tables of a fix into place, also those of one that was killed meanwhile; wav.scp comes last and marks the end."""
+    fixed = path / _FIXED
+    if not fixed.is_dir():
+        return
+    if (fixed / "wav.scp").is_file():
+        (path / "wav.scp").unlink(missing_ok=True)
+        for file in sorted(fixed.iterdir(), key=lambda file: file.name == "wav.scp"):
+            os.replace(file, path / file.name)
+    fixed.rmdir()
 
 
 def _sort_tables(path: Path, work: Path, normalise: bool) -> list[str]:
@@ -244,9 +259,12 @@ def _write(file: Path, lines: Iterable[bytes]) -> None:
         stream.writelines(lines)
 
 
-def _back_up(path: Path) -> None:
+def _back_up(path: Path, work: Path) -> None:
+    """Copy all tables, unless the new ones are the same: a fix of what is fixed leaves the copies of the first alone."""
+    names = [name for name in ("wav.scp", "spk2utt", *UTT_TABLES, *SPK_TABLES) if (path / name).is_file()]
+    if filecmp.cmpfiles(path, work, names, shallow=False)[0] == names:
+        return
     backup = path / ".backup"
     backup.mkdir(exist_ok=True)
-    for name in ("wav.scp", "spk2utt", *UTT_TABLES, *SPK_TABLES):
-        if (path / name).is_file():
-            shutil.copy2(path / name, backup / name)
+    for name in names:
+        shutil.copy2(path / name, backup / name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from espnet2_kd.data.scratch import scratch_file
 from espnet2_kd.data.table import replacing
 
 FORMATS = ("flac", "wav", "flac.ark", "wav.ark")
@@ -41,10 +42,7 @@ def _write_files(folder: Path, name: str, sounds: dict[str, np.ndarray], fs: int
 def _write_archive(folder: Path, name: str, sounds: dict[str, np.ndarray], fs: int, container: str) -> dict[str, str]:
     from espnet2_kd.data.kaldi_ark import write_ark_audio
 
-    temporary = folder / f".{name}.ark.{os.getpid()}.tmp"
-    try:
+    with scratch_file(folder / f"{name}.ark") as temporary:
         offsets = write_ark_audio(temporary, sounds, fs, container)
         os.replace(temporary, folder / f"{name}.ark")
-    finally:
-        temporary.unlink(missing_ok=True)
     return {utt: f"{name}.ark:{offset}" for utt, offset in offsets.items()}

@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from espnet2_kd.data.problems import DataError, Problem
+from espnet2_kd.data.scratch import scratch_file
 
 # Everything that looks like a space, or like nothing, and is not the one separator Kaldi means.
 ODD = re.compile("[\x00-\x09\x0b-\x1f\x7f-\xa0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u3000\ufeff]")
@@ -96,15 +97,10 @@ def read_table(path: str | PathLike) -> dict[str, str]:
 @contextmanager
 def replacing(path: str | PathLike, mode: str = "w"):
     """Open a temporary neighbour of `path` for writing and rename it to `path` when the block ends well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with scratch_file(Path(path)) as temporary:
         with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as stream:
             yield stream
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_table(path: str | PathLike, table: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from espnet2_kd.data.oov import OovReport, check_oov
 from espnet2_kd.data.parts import fingerprint
 from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.scratch import scratch_folder
 from espnet2_kd.data.table import read_rows, replacing
 from espnet2_kd.data.tokenizer import BLANK, SOS_EOS, TOKEN_TYPES, UNK, HuggingFaceTokenizer, TokenSet, read_nlsyms
 
@@ -68,17 +69,13 @@ def make_tokens(
     if _made_from(output_dir) == made_from:
         tokens = TokenSet.load(output_dir)
         return tokens, check_oov(tokens, [*texts, *check_texts], max_oov)
-    temporary = output_dir.with_name(f".{output_dir.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with scratch_folder(output_dir) as temporary:
         tokens = _write(temporary, lines, nlsyms, options, str(texts[0]))
         reports = check_oov(tokens, [*texts, *check_texts], max_oov)
         (temporary / "made_from.json").write_text(json.dumps(made_from, indent=1, sort_keys=True) + "\n")
         if output_dir.exists():
             _retire(output_dir)
         os.rename(temporary, output_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return tokens, reports
 
 

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
-from espnet2_kd.data.problems import one_problem
+from espnet2_kd.data.problems import first_line, one_problem
 
 TOKEN_TYPES = ("bpe", "char", "word", "hugging_face")
 BLANK, UNK, SOS_EOS = "<blank>", "<unk>", "<sos/eos>"
@@ -56,7 +56,11 @@ class BpeTokenizer:
     def __init__(self, model: str | PathLike):
         import sentencepiece
 
-        self.processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+        try:
+            self.processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+        except (OSError, RuntimeError) as error:
+            what = f"is missing or no sentencepiece model ({first_line(error)})"
+            raise one_problem(model, what, "make it again: python -m espnet2_kd.bin.make_tokens") from error
 
     def text2tokens(self, line: str) -> list[str]:
         return self.processor.encode(line, out_type=str)
@@ -75,7 +79,7 @@ class HuggingFaceTokenizer:
             self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
         except (OSError, ValueError) as error:
             remedy = "give a folder with tokenizer files, or the name of a model that can be downloaded"
-            raise one_problem(model, f"no Hugging Face tokenizer ({str(error).splitlines()[0]})", remedy) from error
+            raise one_problem(model, f"no Hugging Face tokenizer ({first_line(error)})", remedy) from error
 
     def text2tokens(self, line: str) -> list[str]:
         return self.tokenizer.tokenize(line)
@@ -100,8 +104,8 @@ class TokenSet:
             if not (folder / name).is_file():
                 remedy = "make it: python -m espnet2_kd.bin.make_tokens"
                 raise one_problem(folder / name, "file is missing", remedy)
-        tokens = (folder / "tokens.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        token_type = (folder / "token_type").read_text(encoding="utf-8").strip()
+        tokens = _text(folder / "tokens.txt").split("\n")[:-1]
+        token_type = _text(folder / "token_type").strip()
         return cls(tokens, _tokenizer(folder, token_type), token_type)
 
     def text2ids(self, line: str) -> list[int]:
@@ -121,11 +125,18 @@ def _tokenizer(folder: Path, token_type: str) -> Tokenizer:
     if token_type == "bpe":
         return BpeTokenizer(folder / "bpe.model")
     if token_type == "hugging_face":
-        name, _, revision = (folder / "hugging_face_model").read_text(encoding="utf-8").strip().partition("\n")
+        name, _, revision = _text(folder / "hugging_face_model").strip().partition("\n")
         return HuggingFaceTokenizer(name, revision or None)
     raise one_problem(folder / "token_type", f"unknown token type {token_type!r}", f"one of {', '.join(TOKEN_TYPES)}")
 
 
 def read_nlsyms(path: str | PathLike) -> list[str]:
     """Read non-linguistic symbols, one per line."""
-    return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in _text(Path(path)).splitlines() if line.strip()]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise one_problem(path, f"cannot be read as UTF-8 ({error})", "make it again, or correct it") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from espnet2_kd.kd.registry import Registry
+from espnet2_kd.kd.registry import ConfigError, Registry, fits
 
 SCHEDULES = Registry("schedule")
 
@@ -46,5 +46,7 @@ class Cosine:
 def build_schedule(spec: float | dict, where: str):
     """A number is a constant weight; `{warmup: {...}}` or `{cosine: {...}}` is a schedule: step -> weight."""
     if isinstance(spec, (int, float)) and not isinstance(spec, bool):
+        if not fits(spec, float):
+            raise ConfigError(f"{where}: weight: a finite number is expected, not {spec!r:.80}")
         return Constant(spec)
     return SCHEDULES.build(spec, where)

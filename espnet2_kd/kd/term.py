@@ -10,7 +10,7 @@ from typing import Any
 from espnet2_kd.kd.heads import HEADS
 from espnet2_kd.kd.losses import LOSSES
 from espnet2_kd.kd.match import MATCHES
-from espnet2_kd.kd.registry import ConfigError, nearest
+from espnet2_kd.kd.registry import ConfigError, as_keywords, nearest
 from espnet2_kd.kd.schedule import build_schedule
 from espnet2_kd.kd.taps import ATTENTION
 
@@ -116,8 +116,10 @@ def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
         else:
             if "weight" in spec:
                 raise ConfigError(f"{where}: with `losses`, each loss has its own `weight`")
-            for loss, keywords in spec["losses"].items():
-                keywords = dict(keywords or {})
+            if not spec["losses"]:
+                raise ConfigError(f"{where}: `losses` names none")
+            for loss, keywords in as_keywords(spec["losses"], f"{where}: losses").items():
+                keywords = as_keywords(keywords, f"{where}: loss {loss!r}")
                 if "weight" not in keywords:
                     raise ConfigError(f"{where}: loss {loss!r} has no `weight`")
                 weight = build_schedule(keywords.pop("weight"), where)

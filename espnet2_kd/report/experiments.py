@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from espnet2_kd.data.problems import DataError, Problem
+from espnet2_kd.data.documents import NUMBER, read_json
+from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.report.sclite import COUNTS
 
 ROLES = ("teacher", "student", "distilled")
+_RUN = {
+    **{"name": str, "role": str, "seed": int, "command": str, "train_seconds": NUMBER, "num_parameters?": int},
+    **{
+        "versions?": dict.fromkeys(("python?", "espnet?", "torch?"), str),
+        "machine?": {"cpu?": str, "cores?": int, "gpu?": str},
+    },
+    **{"git_hash?": str, "git_date?": str, "git_dirty?": bool},
+}
+_RATES = {"snt": int, "wrd": int, **dict.fromkeys(COUNTS, NUMBER), "counts": dict.fromkeys(COUNTS, int)}
+_SCORE = {"wer": _RATES, "cer?": _RATES, "ter?": _RATES}
+_DELAY = {"mean": NUMBER, "p90?": NUMBER}
+_STREAM = {
+    **{"mode?": str, "first_token_from?": str, "num_utts?": int, "rtf?": NUMBER, "chunk_ms?": NUMBER},
+    **{"first_token_ms?": _DELAY, "emission_delay_ms?": _DELAY},
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +42,7 @@ class SetResult:
 
     def rate(self, metric: str) -> float | None:
         """Error rate in percent, from sclite's counts (sclite prints one decimal only)."""
-        if metric not in self.score:
+        if not self.score.get(metric):
             return None
         row = self.score[metric]
         return 100 * row["counts"]["err"] / row["wrd"]
@@ -84,7 +100,10 @@ def read_systems(paths: Sequence[Path], inference_tag: str, test_sets: Sequence[
     problems: list[Problem] = []
     groups: dict[tuple[str, str], dict[int, Experiment]] = {}
     for path in paths:
-        run = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        run = read_json(path / "run.json", _RUN)
+        if run["role"] not in ROLES or run["seed"] < 0:
+            what = f"role {run['role']!r:.50} or seed {run['seed']} cannot be"
+            raise one_problem(path / "run.json", what, "train again, or report the other experiments")
         results = {name: _read_result(path / inference_tag / name) for name in test_sets}
         experiment = Experiment(path, run, {name: result for name, result in results.items() if result})
         seeds = groups.setdefault((run["role"], run["name"]), {})
@@ -104,13 +123,10 @@ def read_systems(paths: Sequence[Path], inference_tag: str, test_sets: Sequence[
 def _read_result(folder: Path) -> SetResult | None:
     if not (folder / "score.json").is_file():
         return None
-    stream = folder / "stream.json"
-    read = json.loads
-    return SetResult(
-        folder,
-        read((folder / "score.json").read_text(encoding="utf-8")),
-        read(stream.read_text(encoding="utf-8")) if stream.is_file() else None,
-    )
+    score, stream = read_json(folder / "score.json", _SCORE), folder / "stream.json"
+    if any(score[metric]["wrd"] < 1 for metric in ("wer", "cer", "ter") if score.get(metric)):
+        raise one_problem(folder / "score.json", "is of no words", "score again: python -m espnet2_kd.bin.score")
+    return SetResult(folder, score, read_json(stream, _STREAM) if stream.is_file() else None)
 
 
 def _different_sets(experiments: Sequence[Experiment], test_sets: Sequence[str]) -> list[Problem]:

@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from espnet2_kd.data.table import replacing
+
 PACKAGES = ("torch", "torchaudio", "espnet", "transformers", "numpy", "sentencepiece")
 
 
@@ -102,7 +104,6 @@ def write_run(
         "train_seconds": round(earlier + train_seconds, 1),
         "teacher": teacher,
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(temporary, path)
+    with replacing(path) as stream:
+        stream.write(json.dumps(record, indent=2) + "\n")
     return path

@@ -79,6 +79,14 @@ def run_tool(command: list[str], folder: Path, stdin: str | None = None) -> str:
     return done.stdout
 
 
+def read_output(path: Path) -> str:
+    """Read a file that scoring has written; raises DataError when it is not there or damaged."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise one_problem(path, f"cannot be read ({error})", "score again: python -m espnet2_kd.bin.score") from error
+
+
 def parse_summary(result: str) -> dict:
     """Read the sums of a result: `snt`, `wrd`, the percentages as sclite prints them, and `counts`, their numerators.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet2_kd.data.problems import one_problem
-from espnet2_kd.report.sclite import find_tool, parse_utterances, run_tool
+from espnet2_kd.report.sclite import find_tool, parse_utterances, read_output, run_tool
 from espnet2_kd.report.trn import speaker_of, split_line
 
 MIN_SPEAKERS = 20
@@ -76,9 +76,11 @@ def mapsswe(first: Mapping[str, Path], second: Mapping[str, Path]) -> Mapsswe:
 def _pool(files: Mapping[str, Path], output: Path) -> None:
     lines = []
     for label, path in files.items():
-        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        for line in read_output(path).split("\n")[:-1]:
             text, trn_id = split_line(line)
-            speaker, utt = trn_id.split("-", 1)
+            speaker, dash, utt = trn_id.partition("-")
+            if not dash:
+                raise one_problem(path, f"a line without speaker and utterance: {line!r:.80}", "score again")
             lines.append(f"{text}\t({speaker}-{label}.{utt})\n")
     output.write_text("".join(lines), encoding="utf-8", newline="\n")
 
@@ -86,7 +88,7 @@ def _pool(files: Mapping[str, Path], output: Path) -> None:
 def _parse(report: str) -> Mapsswe:
     result, totals = _RESULT.search(report), _TOTALS.search(report)
     if result is None or totals is None:
-        raise RuntimeError(f"not the output of sc_stats -t mapsswe -v:\n{report}")
+        raise one_problem("sc_stats", f"no MAPSSWE test in its output: {report[-200:]!r}", "score both systems again")
     segments, mean, std, z, differs = result.groups()
     errors = int(totals[1]), int(totals[2])
     return Mapsswe(errors, int(segments), float(mean), float(std), float(z), differs == "Yes")
@@ -103,9 +105,13 @@ class Errors:
     @classmethod
     def read(cls, folders: Sequence[Path]) -> Errors:
         """Read `score_wer` folders, one per seed; raises DataError when they do not hold the same utterances."""
-        results = [parse_utterances((folder / "result.txt").read_text(encoding="utf-8")) for folder in folders]
+        results = [parse_utterances(read_output(folder / "result.txt")) for folder in folders]
         ids = sorted(results[0])
         words = np.array([results[0][utt].words for utt in ids])
+        if not words.sum():
+            raise one_problem(
+                folders[0] / "result.txt", "counts of no words", "score again: python -m espnet2_kd.bin.score"
+            )
         for folder, result in zip(folders, results, strict=True):
             if sorted(result) != ids or any(result[utt].words != count for utt, count in zip(ids, words, strict=True)):
                 raise one_problem(folder, f"not the utterances of {folders[0]}", "score both on the same set")

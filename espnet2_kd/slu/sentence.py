@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from espnet2_kd.data.problems import first_line
 from espnet2_kd.kd.registry import ConfigError
 
 
@@ -29,7 +30,7 @@ class SentenceReader:
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError) as error:
             what = "is no directory here" if not Path(model).exists() else "cannot be loaded"
-            raise ConfigError(f"text encoder: {model} {what}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"text encoder: {model} {what}: {first_line(error)}") from error
         if not tokenizer.is_fast:
             raise ConfigError(f"text encoder: {model} has no fast tokenizer (tokenizer.json), which tells offsets")
         # Itself rather than through transformers, which would start threads that a data loader's workers warn of.

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet2_kd.data.problems import first_line
 from espnet2_kd.data.table import replacing
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import length_mask
@@ -195,7 +196,7 @@ def _load_encoder(model: str, may_lack: str | tuple[str, ...] = ()) -> tuple[nn.
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         where = "is no directory here" if not Path(model).exists() else "cannot be loaded"
-        raise ConfigError(f"text encoder: {model} {where}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"text encoder: {model} {where}: {first_line(error)}") from error
     if encoder.config.is_encoder_decoder:
         raise ConfigError(f"text encoder: {model} is a {encoder.config.model_type}, which is more than a text encoder")
     # transformers would go on with random numbers in their place.

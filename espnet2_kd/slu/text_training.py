@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from espnet2_kd.data.damage import UNREADABLE
 from espnet2_kd.data.download import file_sha256
 from espnet2_kd.data.parts import fingerprint
+from espnet2_kd.data.problems import first_line
 from espnet2_kd.data.table import replacing
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.teachers.hub import VOCABULARY, WEIGHTS, model_files
@@ -213,7 +214,7 @@ class TextTraining:
             self.optimizer.load_state_dict(state["optimizer"])
             self.epochs = list(state["epochs"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            what = f"is no checkpoint of this training ({str(error).splitlines()[0]})"
+            what = f"is no checkpoint of this training ({first_line(error)})"
             raise ConfigError(f"{folder / CHECKPOINT}: {what}: remove it to begin again") from error
         return True
 
@@ -304,8 +305,8 @@ def _write_state(path: Path, state: Mapping[str, Any]) -> None:
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        what = f"is missing or damaged ({str(error).splitlines()[0]})"
+    except UNREADABLE as error:
+        what = f"is missing or damaged ({first_line(error)})"
         raise ConfigError(f"{path}: {what}: remove {path.parent} to train again") from error
 
 
@@ -319,5 +320,5 @@ def _drop_checkpoints(folder: Path) -> None:
     (folder / CHECKPOINT).unlink(missing_ok=True)
     _drop_epochs(folder)
     # Of a run that was killed while it wrote.
-    for path in folder.glob(".text_*.pth.*.tmp"):
+    for path in folder.glob(".text_*.pth*.tmp"):
         path.unlink()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-import yaml
 from espnet2.utils import config_argparse
+
+from espnet2_kd.data.documents import read_yaml
 
 BASE = "base"
 
@@ -27,10 +29,16 @@ def load_config(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any
         raise ValueError(f"no such file: {path}{said}")
     if path.resolve() in (other.resolve() for other in above):
         raise ValueError(f"{path}: is its own base")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}{said}: a mapping is expected")
+    if not all(isinstance(key, str) for key in content):
+        raise ValueError(
+            f"{path}{said}: {next(key for key in content if not isinstance(key, str))!r} is no option's name"
+        )
     base = content.pop(BASE, None)
+    if not isinstance(base, (str, NoneType)):
+        raise ValueError(f"{path}: {BASE}: the name of a file is expected, not {base!r:.50}")
     return content if base is None else _merge(load_config(path.parent / base, (*above, path)), content)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.text.token_id_converter import TokenIDConverter
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2bool, str2triple_str, str_or_none
 
+from espnet2_kd.data.documents import parse_yaml
+from espnet2_kd.data.problems import DataError
 from espnet2_kd.data.table import read_table
 from espnet2_kd.data.tokenizer import UNK
 from espnet2_kd.kd.inheritance import inherit
@@ -34,7 +35,10 @@ DUMPED_NAMES = tuple(f"teacher_{number}" for number in range(1, 33))
 
 def yaml_list(text: str) -> list:
     """A YAML list given on the command line."""
-    value = yaml.safe_load(text)
+    try:
+        value = parse_yaml(text, "the value")
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error.problems[0])) from error
     if not isinstance(value, list):
         raise argparse.ArgumentTypeError(f"a YAML list is expected, not {text!r}")
     return value

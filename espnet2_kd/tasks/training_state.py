@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import pickle
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from espnet2.train.reporter import Reporter
 
+from espnet2_kd.data.damage import UNREADABLE
+from espnet2_kd.data.problems import first_line
 from espnet2_kd.data.table import replacing
 from espnet2_kd.kd.registry import ConfigError
 
@@ -79,8 +80,8 @@ def read_state(path: Path, device: str) -> dict[str, Any]:
                     if part := archive.testzip():
                         raise zipfile.BadZipFile(f"{part} is not what was written")
                 state = torch.load(candidate, map_location=device, weights_only=True)
-        except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            faults.append(f"{candidate}: {(str(error) or type(error).__name__).splitlines()[0]}")
+        except UNREADABLE as error:
+            faults.append(f"{candidate}: {first_line(error)}")
             continue
         if faults:
             logging.warning("%s; the state before it is taken", faults[0])
@@ -98,7 +99,7 @@ def require_weights(init_param: str) -> None:
             torch.load(path, map_location="meta", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(f"--init_param {path}: no such file") from None
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise ConfigError(
             f"--init_param {path}: holds more than weights, or is damaged; a model of which you know who made it is read with "
             f"--trust_init_param true, which executes whatever it says. {error}"

@@ -91,6 +91,24 @@ def test_files_that_are_not_there_or_not_weights(copy):
         load_model(copy, NAME)
 
 
+@pytest.mark.parametrize("content", [b"", b".", b"h\x03.", b"\x80", b"X\x01\x00\x00\x00\x80.", b"PK\x03\x04"])
+def test_damaged_files_of_weights_are_named(tmp_path, content):
+    """What fuzzing made of them; the unpickler has many ways to say so."""
+    from espnet2_kd.asr.load import ExperimentError, read_weights
+    from espnet2_kd.kd.registry import ConfigError
+    from espnet2_kd.tasks.training_state import read_state, require_weights
+
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(content)
+    for read, error in (
+        (read_weights, ExperimentError),
+        (lambda path: read_state(path, "cpu"), ConfigError),
+        (lambda path: require_weights(str(path)), ConfigError),
+    ):
+        with pytest.raises(error, match=r"checkpoint\.pth"):
+            read(path)
+
+
 def test_a_malicious_checkpoint_is_not_run(copy, capsys):
     from espnet2_kd.asr.load import ExperimentError, load_model
 

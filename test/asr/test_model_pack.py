@@ -116,6 +116,17 @@ def test_what_is_no_model_is_refused(tmp_path, members, words):
     assert not (tmp_path / "evil").exists() and not (tmp_path / "in/evil").exists()
 
 
+@pytest.mark.parametrize(
+    "content", [b"files: =\n", b"files: [a]\n", b"- 1\n", b"\xff", b"files: {1: 2}\n", b"files: &a {x: *a}\n"]
+)
+def test_notes_of_another_form_are_refused(tmp_path, content):
+    from espnet2_kd.asr.model_pack import PackError, open_pack
+
+    (tmp_path / "meta.yaml").write_bytes(content)
+    with pytest.raises(PackError, match=r"meta\.yaml"):
+        open_pack(tmp_path)
+
+
 def test_a_truncated_archive_is_refused(pack, tmp_path):
     from espnet2_kd.asr.load import ExperimentError, load_model
 

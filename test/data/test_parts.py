@@ -32,12 +32,14 @@ def test_killed_worker_is_a_message_and_other_parts_are_kept(tmp_path):
     assert [list(result["files"].values()) for result in results] == [[0], [1], [2], [3]]
 
 
-@pytest.mark.parametrize("harm", ["stamp", "file", "fingerprint"])
+@pytest.mark.parametrize("harm", ["stamp", "shape", "file", "fingerprint"])
 def test_part_is_done_again_when_anything_of_it_changed(tmp_path, harm):
     run_parts(write_or_die, parts(tmp_path), 1, "test")
     before = {n: file_state(tmp_path / f"{n}.txt") for n in range(4)}
     if harm == "stamp":
         (tmp_path / "p.2.json").write_text('{"fingerprint"')
+    elif harm == "shape":
+        (tmp_path / "p.2.json").write_text('{"result": {"files": []}}')
     elif harm == "file":
         (tmp_path / "2.txt").write_text("x")
     else:

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +39,50 @@ def test_fix_keeps_the_common_utterances_sorted_and_says_what_it_dropped(make_di
     again = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert fix_data_dir(folder) == []
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == again
+
+
+def test_a_fix_that_is_killed_at_any_moment_is_finished_by_the_next(make_dir):
+    """All that it leaves is what one fix leaves, the old files in .backup too."""
+    folder = make_dir(utts=6)
+    for name in ("text", "utt2spk"):
+        lines = (folder / name).read_text().splitlines(keepends=True)
+        (folder / name).write_text("".join(reversed(lines[1:])))
+    shutil.copytree(folder, "broken")
+    fix_data_dir(folder)
+    expected = contents(folder)
+    for step in itertools.count(1):
+        shutil.rmtree(folder)
+        shutil.copytree("broken", folder)
+        child = multiprocessing.get_context("fork").Process(target=fix_killed_at, args=(folder, step))
+        child.start()
+        child.join()
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        fix_data_dir(folder)
+        assert contents(folder) == expected
+    assert step > 10
+
+
+def fix_killed_at(folder: Path, step: int) -> None:
+    """Fix, and kill oneself before a certain one of the calls that change what is in the folder."""
+    calls = itertools.count(1)
+
+    def counted(function):
+        def call(*args, **kwargs):
+            if next(calls) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    for module, name in ((os, "rename"), (os, "replace"), (os, "unlink"), (os, "rmdir"), (shutil, "copy2")):
+        setattr(module, name, counted(getattr(module, name)))
+    fix_data_dir(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if not path.is_dir()}
 
 
 def lines_keys(lines: list[str]) -> list[str]:

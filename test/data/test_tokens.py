@@ -129,6 +129,28 @@ def test_empty_or_broken_text_is_refused():
         make("char")
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"tokens.txt": b"\xff\n", "token_type": b"char\n"}, "tokens.txt:0: -: cannot be read as UTF-8"),
+        ({"tokens.txt": b"a\n", "token_type": b"\xff"}, "token_type:0: -: cannot be read as UTF-8"),
+        (
+            {"tokens.txt": b"a\n", "token_type": b"char\n", "nlsyms.txt": b"\xff\n"},
+            "nlsyms.txt:0: -: cannot be read as UTF-8",
+        ),
+        ({"tokens.txt": b"a\n", "token_type": b"bpe\n"}, "bpe.model:0: -: is missing or no sentencepiece model"),
+        ({"tokens.txt": b"a\n", "token_type": b"bpe\n", "bpe.model": b"x"}, "is missing or no sentencepiece model"),
+        ({"tokens.txt": b"a\n", "token_type": b"hugging_face\n"}, "hugging_face_model:0: -: cannot be read"),
+    ],
+)
+def test_a_damaged_folder_is_named(files, message):
+    Path("tokens").mkdir()
+    for name, content in files.items():
+        (Path("tokens") / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        TokenSet.load("tokens")
+
+
 def hugging_face_folder() -> None:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 

@@ -227,6 +227,39 @@ def test_terms_that_make_no_sense(keys, message):
         parse_terms(term(**keys))
 
 
+TERM = {"name": "t", "student": "s"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"losses": None}, "`losses` names none"),
+        ({"losses": ["mse"]}, r"losses: keywords are written"),
+        ({"losses": {"mse": "sum"}}, "loss 'mse': keywords are written"),
+        ({"losses": {"mse": {"weight": 1, 5: 6}}}, "loss 'mse' has no keyword 5"),
+        ({"losses": {7: {"weight": 1}}}, "no loss named 7"),
+        ({"loss": {"mse": "sum"}, "weight": 1}, "loss 'mse': keywords are written"),
+        ({"loss": {"contrastive": {"temperature": "hot"}}, "weight": 1}, "temperature: float is expected, not 'hot'"),
+        ({"loss": {"contrastive": {"num_negatives": 0.5}}, "weight": 1}, r"num_negatives: int \| None is expected"),
+        ({"loss": {"future": {"shift": True}}, "weight": 1}, "shift: int is expected, not True"),
+        (
+            {"loss": "mse", "weight": {"warmup": {"weight": float("nan"), "steps": 5}}},
+            "weight: float is expected, not nan",
+        ),
+        ({"loss": "mse", "weight": {"warmup": {"weight": 10**400, "steps": 5}}}, "weight: float is expected"),
+        ({"loss": "mse", "weight": float("inf")}, "a finite number is expected, not inf"),
+        ({"loss": "mse", "weight": "1e-3"}, "no schedule named '1e-3'"),
+        ({"loss": "mse", "weight": 1, "match": {"pad_text": [1]}}, "match 'pad_text': keywords are written"),
+        ({"loss": "mse", "weight": 1, "match": {"pad_text": {"mask": 1}}}, "mask: bool is expected"),
+        ({"loss": "mse", "weight": 1, "per": [1]}, "per: "),
+        ({"loss": "mse", "weight": 1, 5: 6}, "unknown key 5"),
+    ],
+)
+def test_values_of_another_kind_are_named(spec, message):
+    with pytest.raises(ConfigError, match=rf"kd_terms\[1\].*{message}"):
+        parse_terms([{**TERM, **spec}])
+
+
 def test_terms_may_share_a_head():
     generator = torch.Generator().manual_seed(0)
     student, teacher = (Seq(torch.randn(2, 3, d, generator=generator), torch.tensor([3, 2])) for d in (4, 6))

@@ -273,6 +273,29 @@ def test_refused(recipe):
     assert not Path("RESULTS.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", b"", "run.json:1: -: is no JSON"),
+        ("run.json", b"\x80", "run.json:0: -: not UTF-8 at byte 1"),
+        ("run.json", b"[1]", "all of it: an object is expected"),
+        ("run.json", b'{"name": "x", "role": "judge", "seed": 1, "command": "x", "train_seconds": 1}', "role 'judge'"),
+        ("{test}/score.json", b'{"wer": {"snt": 1}}', "wer.wrd is missing"),
+        ("{test}/stream.json", b'{"rtf": 1e999}', "rtf cannot be inf"),
+        ("{test}/score_wer/result.txt", None, "result.txt:0: -: cannot be read"),
+        ("{test}/score_wer/result.txt", b"nothing", "result.txt:0: -: counts of no words"),
+        ("{test}/score_wer/ref.trn", b"a b\n", "a line without speaker and utterance"),
+    ],
+)
+def test_a_damaged_file_is_named(recipe, file, content, message):
+    path = recipe / "exp/asr_train_kd_aux_seed1" / file.format(test=f"{TAG}/test")
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(message)):
+        report("--bootstrap_samples", "20")
+
+
 def test_tables_are_padded_by_what_is_seen():
     text = table(("a", "b"), [("日本", "1|2"), ("e\u0301", "333")])
     assert text.splitlines() == ["| a    |    b |", "| :--- | ---: |", "| 日本 | 1\\|2 |", "| e\u0301    |  333 |"]

@@ -36,6 +36,10 @@ def test_mappings_merge_and_the_rest_is_replaced(write):
         ("base: top.yaml\n", r"top\.yaml: is its own base"),
         ("base: list.yaml\n", r"list\.yaml \(base of .*top\.yaml\): a mapping is expected"),
         ("", r"top\.yaml: a mapping is expected"),
+        ("base: [top.yaml]\n", r"top\.yaml: base: the name of a file is expected, not \['top"),
+        ("1: 2\n", r"top\.yaml: 1 is no option's name"),
+        ("encoder: {\n", r"top\.yaml:2: -: is no YAML of plain values"),
+        ("encoder_conf: &a {x: *a}\n", r"top\.yaml:1: -: holds itself, by an alias"),
     ],
 )
 def test_what_cannot_be_read_is_named(write, content, message):

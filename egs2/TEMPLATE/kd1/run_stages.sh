@@ -12,6 +12,13 @@ run_stages() {
         [[ " ${skip_stages} " == *" ${number} "* ]] || todo+=("${number}")
     done
     if ! "${dry_run}"; then
+        # Should this run be killed, what it has started is found by this mark in its environment, and its temporary files too.
+        # What torch has compiled is to outlive it.
+        export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-${TMPDIR:-/tmp}/torchinductor_$(id -un)}
+        KD_RUN=$(mktemp -d "${TMPDIR:-/tmp}/kd.XXXXXX")
+        export KD_RUN TMPDIR=${KD_RUN}
+        trap 'rm -rf -- "${KD_RUN}"' EXIT
+        python3 -I "${KD_ROOT}/utils/warden.py" $$ </dev/null >/dev/null 2>&1 &
         python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "${ENV_STAGES:-${todo[*]}}"
         if [[ ${train_cmd} == run.py* ]]; then
             # More jobs than cores would only load the same program more often.

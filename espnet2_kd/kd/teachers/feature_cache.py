@@ -11,12 +11,17 @@ from typing import Any
 
 from torch import Tensor
 
+from espnet2_kd.data.documents import check_shape
 from espnet2_kd.data.download import file_sha256
 from espnet2_kd.data.journal import Journal
+from espnet2_kd.data.problems import DataError
+from espnet2_kd.data.scratch import scratch_folder
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.taps import ATTENTION
 
 INDEX = "index.jsonl"
+_HEAD = {"made_by": dict, "attention": dict}
+_SHARD = {"name": str, "utts": dict, "bytes": int, "sha256": str}
 
 
 class FeatureCache:
@@ -45,10 +50,13 @@ class FeatureCache:
 
     def _load(self, head: dict[str, Any], *shards: dict[str, Any]) -> None:
         try:
-            made_by, self.attention = head["made_by"], head["attention"]
-            self.shards = {shard.pop("name"): shard for shard in shards}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{self.index.path}: is damaged: remove {self.folder} and cache again") from error
+            check_shape(head, _HEAD, self.index.path)
+            for shard in shards:
+                check_shape(shard, _SHARD, self.index.path)
+        except DataError as error:
+            raise ConfigError(f"{error.problems[0]}; or remove {self.folder} and cache again") from error
+        made_by, self.attention = head["made_by"], head["attention"]
+        self.shards = {shard.pop("name"): shard for shard in shards}
         if made_by != self.made_by:
             raise ConfigError(f"{self.folder}: made by something else: remove it and cache again")
 
@@ -80,18 +88,19 @@ class FeatureCache:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         name = next(name for n in range(10**6) if (name := f"shard.{n:06d}.safetensors") not in self.shards)
-        temporary = self.folder / f".{name}.{os.getpid()}"
-        save_file(
-            {f"{path}/{entry}": x.contiguous() for entry, taps in features.items() for path, x in taps.items()},
-            temporary,
-        )
-        self.shards[name] = {
-            "utts": {entry: int(sizes[entry]) for entry in features},
-            "bytes": temporary.stat().st_size,
-            "sha256": file_sha256(temporary),
-        }
-        self.where.update(dict.fromkeys(features, name))
-        os.replace(temporary, self.folder / name)
+        with scratch_folder(self.folder / name) as folder:
+            temporary = folder / name
+            save_file(
+                {f"{path}/{entry}": x.contiguous() for entry, taps in features.items() for path, x in taps.items()},
+                temporary,
+            )
+            self.shards[name] = {
+                "utts": {entry: int(sizes[entry]) for entry in features},
+                "bytes": temporary.stat().st_size,
+                "sha256": file_sha256(temporary),
+            }
+            self.where.update(dict.fromkeys(features, name))
+            os.replace(temporary, self.folder / name)
         line = {"name": name, **self.shards[name]}
         if len(self.shards) > 1:
             self.index.append(line)
@@ -103,9 +112,13 @@ class FeatureCache:
 
     def read(self, entry: str, path: str) -> Tensor:
         """`(T, D)` in float32."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         name = self.where[entry]
-        if name not in self._open:
-            self._open[name] = safe_open(self.folder / name, framework="pt")
-        return self._open[name].get_tensor(f"{path}/{entry}").float()
+        try:
+            if name not in self._open:
+                self._open[name] = safe_open(self.folder / name, framework="pt")
+            return self._open[name].get_tensor(f"{path}/{entry}").float()
+        except (OSError, SafetensorError) as error:
+            remedy = "remove the file and cache again: python -m espnet2_kd.bin.cache_teacher"
+            raise ConfigError(f"{self.folder / name}: {entry}: no {path} can be read ({error}): {remedy}") from error

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from espnet2_kd.data.problems import first_line
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq, length_mask
 from espnet2_kd.kd.taps import as_seq, module_at, record
@@ -45,7 +46,7 @@ class HFSpeechTeacher(Teacher):
             self.extractor = AutoFeatureExtractor.from_pretrained(model)
         except (OSError, ValueError) as error:
             where = "is no directory here" if not Path(model).exists() else "cannot be loaded"
-            raise ConfigError(f"teacher hf_speech: {model} {where}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"teacher hf_speech: {model} {where}: {first_line(error)}") from error
         self.is_whisper = whole.config.model_type == "whisper"
         if not self.is_whisper and not hasattr(whole, "_get_feat_extract_output_lengths"):
             raise ConfigError(f"teacher hf_speech: {model} is a {whole.config.model_type}, which does not hear audio")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from espnet2_kd.data.problems import first_line
 from espnet2_kd.kd.registry import ConfigError
 
 WEIGHTS = (".json", ".safetensors", ".bin")
@@ -22,5 +23,5 @@ def model_files(model: str, suffixes: Collection[str] = WEIGHTS) -> list[Path]:
     try:
         folder = Path(cached_file(model, "config.json")).parent
     except OSError as error:
-        raise ConfigError(f"no model {model}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"no model {model}: {first_line(error)}") from error
     return sorted(path for path in folder.iterdir() if path.suffix in suffixes)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet2_kd.data.problems import first_line
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import length_mask
 from espnet2_kd.kd.taps import as_seq, module_at, record
@@ -38,7 +39,7 @@ class TextEncoder:
             whole = AutoModel.from_pretrained(name, trust_remote_code=False, dtype=torch.float32)
         except (OSError, ValueError) as error:
             what = "is no directory here" if not Path(name).exists() else "cannot be loaded"
-            raise ConfigError(f"{where}: {name} {what}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"{where}: {name} {what}: {first_line(error)}") from error
         if not self.tokenizer.is_fast:
             raise ConfigError(f"{where}: {name} has no fast tokenizer (tokenizer.json), which tells offsets")
         if whole.config.is_encoder_decoder:

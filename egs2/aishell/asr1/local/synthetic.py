@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-import tempfile
 from pathlib import Path
 
 import soundfile
 
 from espnet2_kd.data.espeak import speak
 from espnet2_kd.data.resample import resample, to_pcm16
+from espnet2_kd.data.scratch import scratch_folder
 
 FS = 16000
 # One voice per speaker, numbered as in the corpus.
@@ -56,9 +56,8 @@ def make_corpus(directory: Path) -> Path:
     """
     if directory.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
-        root = Path(temporary) / "corpus"
+    with scratch_folder(directory) as temporary:
+        root = temporary / "corpus"
         wav = root / "data_aishell" / "wav"
         lines = []
         for name, speakers in SPEAKERS.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import soundfile
@@ -11,6 +10,7 @@ from texts import LISTS, UNMATCHED
 
 from espnet2_kd.data.espeak import speak
 from espnet2_kd.data.resample import resample, to_pcm16
+from espnet2_kd.data.scratch import scratch_folder
 
 FS = 16000
 # Folder of a speaker, from the discs of ATIS-2 (training data) and of both test sets of ATIS-3: voice.
@@ -48,9 +48,8 @@ def make_corpus(directory: Path) -> Path:
     """
     if directory.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
-        root = Path(temporary) / "corpus"
+    with scratch_folder(directory) as temporary:
+        root = temporary / "corpus"
         (root / "texts").mkdir(parents=True)
         for name, speakers in SPEAKERS.items():
             lines = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import tempfile
 import uuid
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import soundfile
 
 from espnet2_kd.data.espeak import speak
 from espnet2_kd.data.resample import resample, to_pcm16
+from espnet2_kd.data.scratch import scratch_folder
 
 FS = 16000
 # One voice per speaker, with ids like those of the corpus.
@@ -43,9 +43,8 @@ def make_corpus(directory: Path) -> Path:
     """Write `fluent_speech_commands_dataset/` with its tables and wavs, unless it exists; return `directory`."""
     if directory.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
-        root = Path(temporary) / "corpus"
+    with scratch_folder(directory) as temporary:
+        root = temporary / "corpus"
         corpus = root / "fluent_speech_commands_dataset"
         (corpus / "data").mkdir(parents=True)
         people = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import soundfile
@@ -11,6 +10,7 @@ from strings import SPEAKERS, WORDS
 
 from espnet2_kd.data.espeak import speak
 from espnet2_kd.data.resample import resample, to_pcm16
+from espnet2_kd.data.scratch import scratch_folder
 
 FS = 8000
 NUM_TAKES = 3
@@ -23,14 +23,13 @@ def make_corpus(directory: Path) -> Path:
     """Write `recordings/{digit}_{speaker}_{index}.wav` below `directory`, unless it exists, and return it."""
     if directory.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
-        (Path(temporary) / "corpus" / "recordings").mkdir(parents=True)
+    with scratch_folder(directory) as temporary:
+        (temporary / "corpus" / "recordings").mkdir(parents=True)
         for speaker, variant in VOICES.items():
             for digit, word in enumerate(WORDS):
                 for take in range(NUM_TAKES):
                     samples, fs = speak(word, f"en-us+{variant}", 150 + 20 * take, 40 + 10 * take)
-                    path = Path(temporary) / "corpus" / "recordings" / f"{digit}_{speaker}_{take}.wav"
+                    path = temporary / "corpus" / "recordings" / f"{digit}_{speaker}_{take}.wav"
                     soundfile.write(path, to_pcm16(resample(samples, fs, FS)), FS)
-        os.replace(Path(temporary) / "corpus", directory)
+        os.replace(temporary / "corpus", directory)
     return directory

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import soundfile
 
 from espnet2_kd.data.espeak import speak
 from espnet2_kd.data.resample import resample, to_pcm16
+from espnet2_kd.data.scratch import scratch_folder
 
 FS = 16000
 # espeak-ng 1.51's voice `cmn` reads pinyin as English letters and numbers; this one knows its syllables.
@@ -46,9 +46,8 @@ def make_corpus(directory: Path) -> Path:
     """Write `audio/00/hsk_00000.opus`... and the lists of words and of strings, unless they exist; return `directory`."""
     if directory.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
-        root = Path(temporary) / "corpus"
+    with scratch_folder(directory) as temporary:
+        root = temporary / "corpus"
         (root / "audio/00").mkdir(parents=True)
         rows: list[list[str]] = []
         for split, words in WORDS.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import soundfile
 
 from espnet2_kd.data.espeak import speak
 from espnet2_kd.data.resample import resample, to_pcm16
+from espnet2_kd.data.scratch import scratch_folder
 
 FS = 16000
 # One voice per reader; readers of different parts differ.
@@ -36,9 +36,8 @@ def make_corpus(directory: Path) -> Path:
     """Write `LibriSpeech/<part>/<reader>/<chapter>/...` of every part, unless it exists; return `directory`."""
     if directory.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
-        root = Path(temporary) / "corpus"
+    with scratch_folder(directory) as temporary:
+        root = temporary / "corpus"
         for part, readers in READERS.items():
             for number, (reader, variant) in enumerate(readers.items()):
                 chapter = f"{198 + number}"
@@ -59,9 +58,8 @@ def make_unlabelled(directory: Path) -> Path:
     """Write `small/<speaker>/<book>/<file>.flac` and `.json` of Libri-Light, unless it exists; return `directory`."""
     if directory.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
-        root = Path(temporary) / "corpus"
+    with scratch_folder(directory) as temporary:
+        root = temporary / "corpus"
         for speaker, variant in {"100": "m7", "1001": "whisper"}.items():
             folder = root / "small" / speaker / "some_book_0808_librivox_64kb_mp3"
             folder.mkdir(parents=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
+
+from espnet2_kd.data.scratch import scratch_folder
 
 INTENTS = {
     ("iot", "lamp_on"): (("turn on", "switch on", "light"), ("hall lamp", "desk lamp", "porch lamp", "bedside lamp")),
@@ -21,9 +22,8 @@ def make_texts(folder: Path) -> Path:
     """Write `trainset/*.csv` and `testset/csv/*.csv` unless they exist; every fourth sentence is a test sentence."""
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        root = Path(temporary) / "texts"
+    with scratch_folder(folder) as temporary:
+        root = temporary / "texts"
         for part in ("trainset", "testset/csv"):
             (root / part).mkdir(parents=True)
         for (scenario, intent), (verbs, things) in INTENTS.items():

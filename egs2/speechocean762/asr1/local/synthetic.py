@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import soundfile
 
 from espnet2_kd.data.espeak import speak
 from espnet2_kd.data.resample import resample, to_pcm16
+from espnet2_kd.data.scratch import scratch_folder
 
 FS = 16000
 VOICES = {"train": ("m1", "m2", "m3", "f1", "f2", "f3"), "test": ("m4", "f4")}
@@ -24,9 +24,8 @@ def make_corpus(directory: Path) -> Path:
     """Write `WAVE/SPEAKER0001/000100001.WAV`... and the tables of both parts, unless they exist; return `directory`."""
     if directory.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
-        root = Path(temporary) / "corpus"
+    with scratch_folder(directory) as temporary:
+        root = temporary / "corpus"
         number = 0
         for part, variants in VOICES.items():
             tables: dict[str, list[str]] = {name: [] for name in ("wav.scp", "text", "utt2spk", "spk2utt", "spk2age")}
