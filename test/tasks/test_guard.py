@@ -8,10 +8,11 @@ import pytest
 import torch
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.distributed_utils import DistributedOption
-from espnet2.train.reporter import Reporter
 
 from espnet2_kd.tasks.asr import KDASRTask
-from espnet2_kd.tasks.guard import GuardedOptions, GuardedTrainer, TrainingError
+from espnet2_kd.tasks.epoch_report import ContinuedReporter
+from espnet2_kd.tasks.guard import GuardedOptions, GuardedTrainer
+from espnet2_kd.tasks.training_error import TrainingError
 
 
 class Spoilt(AbsESPnetModel):
@@ -50,7 +51,7 @@ def train(model, values, accum_grad=1, max_skipped_updates=3):
         for n, value in enumerate(values)
     ]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    with Reporter().observe("train") as reporter:
+    with ContinuedReporter().observe("train") as reporter:
         reporter_arguments = {"reporter": reporter, "summary_writer": None}
         try:
             GuardedTrainer.train_one_epoch(
