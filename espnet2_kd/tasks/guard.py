@@ -205,6 +205,7 @@ class Watched:
         )
         self.saved, self.saved_at = self.done, time.monotonic()
         self.random: dict[str, Any] | None = None
+        self.coming: Iterator[Batch] = iter(())
         self.batches: list[Batch] = []
         self.num_steps = 0
         self.hooks = [optimizer.register_step_post_hook(self._stepped) for optimizer in parts["optimizers"]]
@@ -215,13 +216,12 @@ class Watched:
         return self.length
 
     def __iter__(self) -> Iterator[Batch]:
-        with interruption.blocked():
-            iterator = begin(self.iterator, self.done)
+        self.coming = begin(self.iterator, self.done)
         if self.within is not None:
             self._set_random(self.within["random"])
         while True:
             self._look_back()
-            batch = next(iterator, None)
+            batch = next(self.coming, None)
             if batch is None:
                 return
             self.batches.append(batch)
@@ -230,9 +230,10 @@ class Watched:
             self._log()
 
     def close(self) -> None:
-        """Leave the optimizers as they were."""
+        """Leave the optimizers as they were, and end the processes that read: an error would keep them for long."""
         for hook in self.hooks:
             hook.remove()
+        self.coming = iter(())
 
     def end(self) -> None:
         """All batches are done: from now on their state can be saved as it is now."""
@@ -323,11 +324,11 @@ class Watched:
 
 
 def _until_interrupted(iterator: Iterable[Batch], save: Callable[[], None], peers: Peers) -> Iterator[Batch]:
-    with interruption.blocked():
-        batches = iter(iterator)
+    batches = begin(iterator)
     while True:
         if peers.any([interruption.caught() is not None])[0]:
             save()
+            del batches  # ends the processes that read
             _end()
         batch = next(batches, None)
         if batch is None:

@@ -59,15 +59,23 @@ def caught() -> str | None:
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Processes started meanwhile never see these signals.
-
-    A scheduler sends them to all processes of a job. Those that read data are needed until the step is done, and end with us.
-    """
+    """Processes started meanwhile do not see these signals, which a scheduler sends to all processes of a job."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """In a process started under `blocked`: its parent, and nobody else, can end it by SIGTERM."""
+    threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_parent(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from espnet2_kd.kd.student import UNLABELLED
 from espnet2_kd.tasks.augmentation import SeededPreprocess
+from espnet2_kd.tasks.interruption import blocked, end_with_parent
 from espnet2_kd.tasks.training_error import Batch
 
 
@@ -89,18 +91,32 @@ class TrainingIterFactory(AbsIterFactory):
         return found
 
 
-def begin(iterator: Iterable[Batch], skipped: int) -> Iterator[Batch]:
-    """Iterate over what comes after the first batches, which are not read where one can do without."""
+def begin(iterator: Iterable[Batch], skipped: int = 0) -> Iterator[Batch]:
+    """Iterate over what comes after the first batches, which are not read where one can do without.
+
+    Processes that read outlive the signals that end a training, which needs them until its step is done.
+    """
     if isinstance(iterator, BesideUnlabelled):
         return iterator.begin(skipped)
     if isinstance(iterator, DataLoader) and isinstance(iterator.batch_sampler, list):
         # The list was made for this epoch; it cannot be replaced.
         del iterator.batch_sampler[:skipped]
-        return iter(iterator)
+        if iterator.num_workers and iterator.batch_sampler:
+            # What the first utterance has to load and compile is there for all processes of all epochs.
+            iterator.dataset[iterator.batch_sampler[0][0]]
+        iterator.worker_init_fn = partial(_begin_reading, iterator.worker_init_fn)
+        with blocked():
+            return iter(iterator)
     batches = iter(iterator)
     for _ in islice(batches, skipped):
         pass
     return batches
+
+
+def _begin_reading(of_loader: Callable[[int], None] | None, worker: int) -> None:
+    end_with_parent()
+    if of_loader is not None:
+        of_loader(worker)
 
 
 def _largest(factory: SequenceIterFactory, shape_files: Sequence[str]) -> list[list[str]]:
