@@ -8,16 +8,13 @@ import signal
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 
 from espnet2_kd.tasks.asr import KDASRTask
 from espnet2_kd.tasks.interruption import INTERRUPTED
 from espnet2_kd.tasks.training_state import STATE, read_state
 
-TERMS = [{"name": "l2", "student": "encoder.encoders.1", "loss": "mse", "weight": 0.5}]
 PLAIN = {"teacher": None, "teacher_conf": {}, "kd_terms": []}
 NUM_BATCHES, NUM_EPOCHS = 6, 2
 
@@ -31,71 +28,14 @@ def raise_killed():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Folder with tables of 12 labelled utterances in `labelled` and 10 others in `more`."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for name, count in (("labelled", 12), ("more", 10)):
-        lines = {"wav.scp": [], "text": [], "shape": [], "text_shape": []}
-        (folder / name).mkdir()
-        for n in range(count):
-            utt, length = f"{name}{n}", int(rng.integers(4000, 6000))
-            soundfile.write(folder / name / f"{n}.wav", rng.standard_normal(length) * 0.1, 16000)
-            lines["wav.scp"].append(f"{utt} {folder / name / f'{n}.wav'}")
-            lines["text"].append(f"{utt} abc")
-            lines["shape"].append(f"{utt} {length}")
-            lines["text_shape"].append(f"{utt} 3,20")
-        for file, content in lines.items():
-            (folder / name / file).write_text("\n".join(content) + "\n")
-    soundfile.write(folder / "noise.wav", rng.standard_normal(3000) * 0.1, 16000)
-    (folder / "noise.scp").write_text(f"noise {folder / 'noise.wav'}\n")
-    return folder
-
-
-def all_options(data, **more):
-    """Everything that draws random numbers is on."""
-    options = {
-        **{
-            "specaug": "specaug",
-            "specaug_conf": {
-                "apply_time_warp": True,
-                "apply_freq_mask": True,
-                "apply_time_mask": True,
-                "time_mask_width_range": [0, 5],
-            },
-        },
-        **{
-            "optim": "adam",
-            "optim_conf": {"lr": 0.01},
-            "scheduler": "warmuplr",
-            "scheduler_conf": {"warmup_steps": 10},
-        },
-        **{"batch_type": "unsorted", "batch_size": 2, "max_epoch": NUM_EPOCHS, "log_interval": 1, "num_att_plot": 0},
-        **{"use_tensorboard": False, "use_matplotlib": False, "ngpu": 0, "resume": True, "kd_terms": TERMS},
-        **{"use_preprocessor": True, "best_model_criterion": [["valid", "loss", "min"]], "keep_nbest_models": 2},
-        **more,
-    }
-    for part in ("train", "valid"):
-        options[f"{part}_data_path_and_name_and_type"] = [
-            [f"{data}/labelled/wav.scp", "speech", "sound"],
-            [f"{data}/labelled/text", "text", "text"],
-        ]
-        options[f"{part}_shape_file"] = [f"{data}/labelled/shape", f"{data}/labelled/text_shape"]
-    if more.get("unlabelled_ratio"):
-        options["unlabelled_data_path_and_name_and_type"] = [[f"{data}/more/wav.scp", "speech", "sound"]]
-        options["unlabelled_shape_file"] = [f"{data}/more/shape"]
-    return options
-
-
-@pytest.fixture(scope="module")
-def config(tiny_experiment, write_student, data, tmp_path_factory):
+def config(tiny_experiment, write_student, training_tables, training_options, tmp_path_factory):
     """Function: options -> path of a student's config with dropout."""
     teacher = tiny_experiment("asr_resuming_teacher", encoder_conf={}, seed=2)
     folder = tmp_path_factory.mktemp("configs")
 
     def write(**options):
         path = folder / f"{len(list(folder.iterdir()))}.yaml"
-        return write_student(path, teacher, **all_options(data, **options))
+        return write_student(path, teacher, **training_options(training_tables, max_epoch=NUM_EPOCHS, **options))
 
     return write
 
@@ -185,11 +125,11 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES)
-def straight(request, config, data, tmp_path_factory):
+def straight(request, config, training_tables, tmp_path_factory):
     """A training that nobody stops: its config, its folder, what it logged."""
     options = dict(CASES[request.param])
     if "noise_scp" in options:
-        options["noise_scp"] = str(data / options["noise_scp"])
+        options["noise_scp"] = str(training_tables / options["noise_scp"])
     path, folder = config(**options), tmp_path_factory.mktemp("straight")
     with logged() as messages:
         run(path, folder)
