@@ -67,7 +67,7 @@ def test_batches_losses_and_weights_are_those_of_one(config, tmp_path):
     assert len(joint) == len(shares[0]) == len(shares[1]) == 6
     for whole, one, other in zip(joint, *shares, strict=True):
         assert whole == [sorted(a + b) for a, b in zip(one, other, strict=True)]
-        assert [len(part) for part in one] == [len(part) for part in other]
+        assert all(abs(len(a) - len(b)) <= 1 for a, b in zip(one, other, strict=True))
     states = [read_state(folder / STATE, "cpu") for folder in (alone, two)]
     for epoch in (1, 2):
         for part in ("train", "valid"):
