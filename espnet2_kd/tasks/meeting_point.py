@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 
@@ -18,12 +17,12 @@ def find_meeting_point(args: argparse.Namespace) -> None:
 
     Its rank, since only rank 0 writes; gloo instead of nccl where there is no GPU; and under Slurm the first node's name and a
     port, both of which follow from the job, so that all its processes agree. `torchrun` sets the environment that ESPnet2 reads.
+    Nothing is logged: the log is set up later.
     """
     if not args.distributed:
         return
     args.dist_rank = get_rank(args.dist_rank, args.dist_launcher)
     if args.ngpu == 0 and args.dist_backend == "nccl":
-        logging.info("No GPU: --dist_backend gloo")
         args.dist_backend = "gloo"
     if args.dist_launcher != "slurm" or args.dist_init_method != "env://":
         return

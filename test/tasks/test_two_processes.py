@@ -61,7 +61,8 @@ def test_batches_losses_and_weights_are_those_of_one(config, tmp_path):
     assert "ends here with exit code 85" in outputs[0]
     assert read_state(two / STATE, "cpu")["within"]["num_batches"] == 2
     port = free_port()
-    finish([start(two, config, rank, None, port) for rank in range(2)], 0)
+    outputs = finish([start(two, config, rank, None, port) for rank in range(2)], 0)
+    assert ["2epoch results" in output for output in outputs] == [True, False]
 
     joint, shares = batches(alone, 0), [batches(two, rank) for rank in range(2)]
     assert len(joint) == len(shares[0]) == len(shares[1]) == 6
