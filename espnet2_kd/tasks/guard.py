@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.train import trainer
 from espnet2.train.distributed_utils import DistributedOption
 from espnet2.train.reporter import SubReporter
@@ -25,7 +26,7 @@ from espnet2_kd.tasks.epoch_report import ContinuedReporter, reported
 from espnet2_kd.tasks.interruption import Interrupted
 from espnet2_kd.tasks.preflight import preflight
 from espnet2_kd.tasks.random_state import random_state, set_random_state
-from espnet2_kd.tasks.training_data import TrainingIterFactory, begin
+from espnet2_kd.tasks.training_data import begin
 from espnet2_kd.tasks.training_error import Batch, TrainingError, describe, listed, memory_error
 from espnet2_kd.tasks.training_state import STATE, link_best, resume, whole_files
 
@@ -54,7 +55,7 @@ class GuardedTrainer(Trainer):
         cls,
         model: torch.nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
-        train_iter_factory: TrainingIterFactory,
+        train_iter_factory: AbsIterFactory,
         trainer_options: GuardedOptions,
         distributed_option: DistributedOption,
         **others: Any,
@@ -127,7 +128,10 @@ class GuardedTrainer(Trainer):
                 distributed_option=distributed_option,
             )
         except RuntimeError as error:
-            raise (memory_error(error, watched.batches[-1:]) or error) from error
+            explained = memory_error(error, watched.batches[-1:])
+            if explained is None:
+                raise
+            raise explained from error
         finally:
             watched.close()
         watched.end()
@@ -237,7 +241,7 @@ class Watched:
 
     def end(self) -> None:
         """All batches are done: from now on their state can be saved as it is now."""
-        if self.done and not self.num_updates and len(self.batches) < self.options.accum_grad:
+        if self.done and not self.num_updates:
             raise TrainingError(f"no update of the epoch had a finite gradient. {self.advice()}")
         self.random = random_state()
         self.whole.save_trained = self.save
@@ -338,7 +342,7 @@ def _until_interrupted(iterator: Iterable[Batch], save: Callable[[], None], peer
 
 def _end() -> None:
     logging.warning(
-        "%s: ends here with exit code %d; the same command goes on",
+        "%s: ends here with exit code %d; run again with --resume true, it goes on",
         interruption.caught() or "A signal to another process",
         interruption.INTERRUPTED,
     )

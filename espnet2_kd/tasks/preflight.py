@@ -7,6 +7,7 @@ import resource
 from collections.abc import Sequence
 
 import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.torch_utils.device_funcs import to_device
 from espnet2.train.trainer import autocast_args
 
@@ -19,7 +20,7 @@ GIB = 2**30
 def preflight(
     model: torch.nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
-    factory: TrainingIterFactory,
+    factory: AbsIterFactory,
     device: str,
     use_amp: bool = False,
 ) -> None:
@@ -28,7 +29,7 @@ def preflight(
     Raises:
         TrainingError: memory does not suffice; it names the utterances and what to set.
     """
-    batches = factory.largest_batches()
+    batches = factory.largest_batches() if isinstance(factory, TrainingIterFactory) else []
     if not batches:
         logging.info("No memory pre-flight: which batches are the largest is not known beforehand")
     for utts, batch in batches:
@@ -37,7 +38,10 @@ def preflight(
         try:
             _step(model, optimizers, {**to_device(batch, device), "utt_id": utts}, device, use_amp)
         except RuntimeError as error:
-            raise (memory_error(error, [(utts, batch)]) or error) from error
+            explained = memory_error(error, [(utts, batch)])
+            if explained is None:
+                raise
+            raise explained from error
         logging.info("Memory pre-flight: at most %.1f GiB in use", _peak(device) / GIB)
 
 

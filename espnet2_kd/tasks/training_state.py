@@ -61,7 +61,10 @@ def whole_files() -> Iterator[None]:
                     _keep(path)
             sync_folder(path.parent)
         except (OSError, RuntimeError) as error:
-            raise (_disk_full(error, path, content) or error) from error
+            explained = _disk_full(error, path, content)
+            if explained is None:
+                raise
+            raise explained from error
 
     torch.save = save_whole
     try:
