@@ -1,19 +1,33 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Source it after once.sh: the directory of an experiment.
 
-# prepare_exp EXP SETTINGS COMMAND INPUT...: keeps the command that makes EXP, and refuses to go on in a directory made of
-# other inputs or settings.
+# prepare_exp EXP SETTINGS COMMAND INPUT...: keeps the command that makes EXP, and what it was made from: hashes, and
+# copies of the configs. Refuses to go on in a directory made of other inputs or settings, unless force_resume=true.
 prepare_exp() {
-    local exp=$1 settings=$2 command=$3
+    local exp=$1 settings=$2 command=$3 file
     shift 3
     mkdir -p "${exp}"
     sha256sum -- "$@" >"${exp}/.inputs"
     printf '%s  asr_args\n' "${settings}" >>"${exp}/.inputs"
-    if [[ -f ${exp}/checkpoint.pth && -f ${exp}/inputs.sha256 ]]; then
-        diff "${exp}/inputs.sha256" "${exp}/.inputs" >&2 ||
-            fail "${exp}: trained from the inputs marked < above, now those marked >: move it away or restore them"
+    if [[ -f ${exp}/checkpoint.pth && -f ${exp}/inputs.sha256 ]] && ! "${force_resume:-false}" &&
+        ! diff "${exp}/inputs.sha256" "${exp}/.inputs" >&2; then
+        for file in "$@"; do
+            [[ ${file} != *.yaml || ! -f $(kept "${exp}" "${file}") ]] ||
+                diff -u --label "${file}, then" --label "${file}, now" "$(kept "${exp}" "${file}")" "${file}" >&2 || true
+        done
+        fail "${exp}: trained from the inputs marked < above, now those marked >: move it away or restore them, or go on all" \
+            "the same with --force_resume true"
     fi
+    mkdir -p "${exp}/inputs"
+    for file in "$@"; do
+        [[ ${file} != *.yaml ]] || cp -- "${file}" "$(kept "${exp}" "${file}")"
+    done
     mv "${exp}/.inputs" "${exp}/inputs.sha256"
     printf '#!/usr/bin/env bash\n# Goes on with this training.\ncd %q && %s "$@"\n' "${PWD}" "${command}" >"${exp}/run.sh"
     chmod +x "${exp}/run.sh"
+}
+
+# kept EXP FILE: where the copy of a config is.
+kept() {
+    printf '%s/inputs/%s' "$1" "${2//\//+}"
 }

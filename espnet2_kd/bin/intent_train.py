@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 
 from espnet2_kd.bin.training import train
+from espnet2_kd.tasks.interruption import interruptible
 
 
 def main(cmd: list[str] | None = None) -> None:
-    from espnet2_kd.tasks.intent import KDIntentTask
+    # From here on: what has not begun yet can end at once.
+    with interruptible():
+        from espnet2_kd.tasks.intent import KDIntentTask
 
-    train(KDIntentTask, "espnet2_kd.bin.intent_train", sys.argv[1:] if cmd is None else cmd)
+        train(KDIntentTask, "espnet2_kd.bin.intent_train", sys.argv[1:] if cmd is None else cmd)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.text.token_id_converter import TokenIDConverter
 from espnet2.utils.nested_dict_action import NestedDictAction
-from espnet2.utils.types import str2bool, str2triple_str, str_or_none
+from espnet2.utils.types import str2triple_str, str_or_none
 
 from espnet2_kd.data.documents import parse_yaml
 from espnet2_kd.data.problems import DataError
@@ -24,9 +24,8 @@ from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.cached import CachedTextTeacher, cached_teacher, why_not_cached
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
-from espnet2_kd.tasks.config import ArgumentParser
+from espnet2_kd.tasks.guarded import guarded
 from espnet2_kd.tasks.trainer import PicturingTrainer
-from espnet2_kd.tasks.training_state import require_weights
 from espnet2_kd.tasks.unlabelled import check_unlabelled, mix_unlabelled
 
 # The data loader asks a task for its optional inputs before any config is read, so their names are fixed.
@@ -50,13 +49,6 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
     class KDTask(task):
         trainer = PicturingTrainer
         num_parameters: int | None = None
-
-        @classmethod
-        def get_parser(cls) -> ArgumentParser:
-            parser = super().get_parser()
-            # The task makes its parser itself and offers no hook for another.
-            parser.__class__ = ArgumentParser
-            return parser
 
         @classmethod
         def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -109,26 +101,6 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                 default=None,
                 help="bfloat16 or float16: run the forward pass under autocast",
             )
-            group = parser.add_argument_group("Guard")
-            group.add_argument(
-                "--max_skipped_updates",
-                type=int,
-                default=30,
-                help="Fail after so many updates in a row without a finite gradient",
-            )
-            group.add_argument(
-                "--trust_init_param",
-                type=str2bool,
-                default=False,
-                help="Read files of --init_param that are programs, too: what they say is executed",
-            )
-
-        @classmethod
-        def main_worker(cls, args: argparse.Namespace) -> None:
-            # The stock task reads them as programs.
-            for param in () if args.trust_init_param else args.init_param:
-                require_weights(param)
-            super().main_worker(args)
 
         @classmethod
         def build_model(cls, args: argparse.Namespace):
@@ -213,7 +185,7 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
             return (*super().optional_data_names(train, inference), *DUMPED_NAMES)
 
     KDTask.__name__ = KDTask.__qualname__ = f"KD{task.__name__}"
-    return KDTask
+    return guarded(KDTask)
 
 
 def _tokens(token_list: str | list[str]) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import logging
 import os
+import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from espnet2_kd.data.damage import UNREADABLE
 from espnet2_kd.data.problems import first_line
 from espnet2_kd.data.table import replacing
 from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.tasks.epoch_report import ContinuedReporter
 
 STATE, PREVIOUS = "checkpoint.pth", "checkpoint.previous.pth"
 # Beside tensors and Python's own types, what ESPnet2's reporter keeps.
@@ -28,11 +31,20 @@ REPORTED = (
 )
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MIB = 2**20
+
+
+class DiskFull(OSError):
+    """There is no room for the state of a training; the message says how much it takes."""
+
+
 @contextmanager
 def whole_files() -> Iterator[None]:
     """Have `torch.save` write to a temporary neighbour, flush it to the disk and rename it, and keep the last state of a training.
 
-    ESPnet2's trainer writes over what it would resume from: a run that is killed meanwhile could not go on.
+    ESPnet2's trainer writes over what it would resume from: a run that is killed meanwhile could not go on. Where the disk is
+    full, DiskFull is raised.
     """
     save = torch.save
 
@@ -41,18 +53,57 @@ def whole_files() -> Iterator[None]:
             save(content, file, *args, **kwargs)
             return
         path = Path(file)
-        with replacing(path, "wb") as stream:
-            save(content, stream, *args, **kwargs)
-            stream.flush()
-            os.fsync(stream.fileno())
-            if path.name == STATE and path.exists():
-                _keep(path)
+        try:
+            with replacing(path, "wb") as stream:
+                save(content, stream, *args, **kwargs)
+                stream.flush()
+                os.fsync(stream.fileno())
+                if path.name == STATE and path.exists():
+                    _keep(path)
+            sync_folder(path.parent)
+        except (OSError, RuntimeError) as error:
+            explained = _disk_full(error, path, content)
+            if explained is None:
+                raise
+            raise explained from error
 
     torch.save = save_whole
     try:
         yield
     finally:
         torch.save = save
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk know of names that were just given."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # file systems that cannot
+        logging.debug("%s: %s", folder, error)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_full(error: BaseException, path: Path, content: Any) -> DiskFull | None:
+    """What to say where the disk was full, which torch may hide behind an error of its own; None for anything else."""
+    cause: BaseException | None = error
+    while cause is not None and getattr(cause, "errno", None) not in FULL:
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    return DiskFull(
+        f"{path}: disk full: need {_size(content) / MIB:.1f} MiB, have {shutil.disk_usage(path.parent).free / MIB:.1f} MiB "
+        f"({os.strerror(cause.errno)}). What was saved before is kept: make room, and the same command goes on"
+    )
+
+
+def _size(content: Any) -> int:
+    if isinstance(content, torch.Tensor):
+        return content.untyped_storage().nbytes()
+    if isinstance(content, Mapping):
+        return sum(_size(value) for value in content.values())
+    return sum(_size(value) for value in content) if isinstance(content, (list, tuple)) else 0
 
 
 def _keep(path: Path) -> None:
@@ -109,7 +160,7 @@ def require_weights(init_param: str) -> None:
 def resume(
     checkpoint: Path,
     model: torch.nn.Module,
-    reporter: Reporter,
+    reporter: ContinuedReporter,
     optimizers: Sequence[torch.optim.Optimizer],
     schedulers: Sequence[Any],
     scaler: Any,
@@ -130,10 +181,37 @@ def resume(
             part.load_state_dict(own)
     if scaler is not None and state["scaler"] is not None:
         scaler.load_state_dict(state["scaler"])
-    weights = checkpoint.with_name(f"{reporter.get_epoch()}epoch.pth")
-    # They are written after the state, and averaging wants those of every good epoch.
-    if reporter.get_epoch() and not weights.exists():
-        torch.save(state["model"], weights)
+    epoch = reporter.get_epoch()
+    reporter.within = state.get("within")
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        return
     for leftover in checkpoint.parent.glob(".*.pth.*.tmp"):
         leftover.unlink(missing_ok=True)
-    logging.info("Training goes on after epoch %d, from %s", reporter.get_epoch(), checkpoint)
+    if reporter.within is not None:
+        batches = reporter.within["num_batches"]
+        logging.info("Training goes on after batch %d of epoch %d, from %s", batches, epoch + 1, checkpoint)
+        return
+    weights = checkpoint.with_name(f"{epoch}epoch.pth")
+    # They are written after the state, and averaging wants those of every good epoch.
+    if epoch and not weights.exists():
+        torch.save(state["model"], weights)
+    logging.info("Training goes on after epoch %d, from %s", epoch, checkpoint)
+
+
+def link_best(reporter: Reporter, folder: Path, criteria: Sequence[Sequence[str]]) -> None:
+    """Let `latest.pth` and `<part>.<name>.best.pth` be what they say, also where a run was killed before it had set them.
+
+    Args:
+        criteria: part, name and `min` or `max`, as `best_model_criterion` has them.
+    """
+    epochs = {"latest": reporter.get_epoch()}
+    for part, name, mode in criteria:
+        if reporter.has(part, name):
+            epochs[f"{part}.{name}.best"] = reporter.get_best_epoch(part, name, mode)
+    for link, epoch in epochs.items():
+        path, weights = folder / f"{link}.pth", f"{epoch}epoch.pth"
+        if not (folder / weights).exists() or (path.is_symlink() and os.readlink(path) == weights):
+            continue
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.symlink_to(weights)
+        os.replace(temporary, path)

@@ -4,45 +4,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Iterator
-from typing import Any
 
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.train.distributed_utils import DistributedOption
 
 from espnet2_kd.kd.registry import ConfigError
-from espnet2_kd.kd.student import UNLABELLED
-
-
-class BesideUnlabelled:
-    """Batches of labelled speech, each with a batch of unlabelled speech under names that begin with `unlabelled_`."""
-
-    def __init__(self, labelled: Any, unlabelled: Any) -> None:
-        if len(labelled) != len(unlabelled):
-            raise ValueError(f"{len(labelled)} labelled and {len(unlabelled)} unlabelled batches")
-        self.labelled = labelled
-        self.unlabelled = unlabelled
-
-    def __len__(self) -> int:
-        return len(self.labelled)
-
-    def __iter__(self) -> Iterator[tuple[list[str], dict[str, Any]]]:
-        for (utts, batch), (more_utts, more) in zip(self.labelled, self.unlabelled, strict=True):
-            batch.update({f"{UNLABELLED}{name}": value for name, value in more.items()})
-            batch[f"{UNLABELLED}utt_id"] = more_utts
-            yield utts, batch
-
-
-class MixedIterFactory(AbsIterFactory):
-    """Per epoch as many unlabelled batches as labelled ones; the next epoch goes on where the unlabelled data was left."""
-
-    def __init__(self, labelled: AbsIterFactory, unlabelled: AbsIterFactory) -> None:
-        self.labelled = labelled
-        self.unlabelled = unlabelled
-
-    def build_iter(self, epoch: int, shuffle: bool | None = None) -> BesideUnlabelled:
-        return BesideUnlabelled(self.labelled.build_iter(epoch, shuffle), self.unlabelled.build_iter(epoch, shuffle))
+from espnet2_kd.tasks.training_data import MixedIterFactory
 
 
 def mix_unlabelled(

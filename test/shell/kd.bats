@@ -173,7 +173,7 @@ stages_of() {
         --inference_config "conf/decode.yaml conf/decode_lm.yaml"
     [ "${status}" -eq 0 ]
     [[ "${output}" == *"lm_text --text dump/raw/train/text --token_dir data/token_list/bpe_unigram30 --output_dir exp/lm_train_lm/train"* ]]
-    [ "$(grep -c 'espnet2.bin.lm_train --config conf/train_lm.yaml' <<<"${output}")" -eq 1 ]
+    [ "$(grep -c 'espnet2_kd.bin.lm_train --config conf/train_lm.yaml' <<<"${output}")" -eq 1 ]
     [ "$(grep -c 'bin.decode .*--config conf/decode_lm.yaml' <<<"${output}")" -eq 3 ]
     [[ "${output}" == *"--inference_tag decode_decode_lm_valid.loss_transducer.ave "*"--output RESULTS_X_decode_lm.md"*results_x_decode_lm.json* ]]
     [[ "${output}" == *"--output RESULTS_X.md"*results_x.json* ]]
@@ -331,6 +331,12 @@ stages_of() {
     run "${kd}" "${sets[@]}" --stage 4 --stop_stage 4
     [ "${status}" -eq 1 ]
     [[ "${output}" == *"conf/train_teacher.yaml"* ]]
-    [[ "${output}" == *"exp/asr_train_teacher_seed1: trained from"* ]]
+    [[ "${output}" == *"exp/asr_train_teacher_seed1: trained from"*"--force_resume true"* ]]
+    [[ "${output}" == *"+max_epoch: 99"* ]]
     [ "$(grep -c asr_train calls)" -eq 1 ]
+    run "${kd}" "${sets[@]}" --stage 4 --stop_stage 4 --force_resume true
+    [ "${status}" -eq 0 ]
+    [ "$(grep -c 'asr_train .*--force_resume true' calls)" -eq 1 ]
+    run "${kd}" "${sets[@]}" --stage 4 --stop_stage 4
+    [ "${status}" -eq 0 ]
 }

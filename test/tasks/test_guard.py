@@ -8,10 +8,11 @@ import pytest
 import torch
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.distributed_utils import DistributedOption
-from espnet2.train.reporter import Reporter
 
 from espnet2_kd.tasks.asr import KDASRTask
-from espnet2_kd.tasks.guard import GuardedOptions, GuardedTrainer, TrainingError
+from espnet2_kd.tasks.epoch_report import ContinuedReporter
+from espnet2_kd.tasks.guard import GuardedOptions, GuardedTrainer, Peers
+from espnet2_kd.tasks.training_error import TrainingError
 
 
 class Spoilt(AbsESPnetModel):
@@ -50,7 +51,7 @@ def train(model, values, accum_grad=1, max_skipped_updates=3):
         for n, value in enumerate(values)
     ]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    with Reporter().observe("train") as reporter:
+    with ContinuedReporter().observe("train") as reporter:
         reporter_arguments = {"reporter": reporter, "summary_writer": None}
         try:
             GuardedTrainer.train_one_epoch(
@@ -84,6 +85,13 @@ def test_utterances_without_a_gradient_are_named_and_left_out(caplog):
     assert [message.split("(")[1] for message in found] == ["u1)", "u3)", "u4)"]
     assert "1 utterances, the longest of 101 samples" in found[0]
     assert model.scale.item() == pytest.approx(1 - 0.01 * (1 + 2 + 1))
+
+
+def test_utterances_of_other_processes_are_named_too(caplog, monkeypatch):
+    monkeypatch.setattr(Peers, "gather", lambda self, value: [value, ["v1", "v2"]])
+    with caplog.at_level(logging.WARNING), pytest.raises(TrainingError, match=r"\(u3\).*other processes: v1, v2"):
+        train(Spoilt(), [1.0, 99.0, 99.0, 99.0])
+    assert "(u1); other processes: v1, v2" in caplog.text
 
 
 def test_too_many_in_a_row_fail():

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from espnet2.train.reporter import Reporter
 
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.tasks.asr import KDASRTask
-from espnet2_kd.tasks.training_state import PREVIOUS, STATE, read_state, require_weights, whole_files
+from espnet2_kd.tasks.training_state import (
+    PREVIOUS,
+    STATE,
+    DiskFull,
+    link_best,
+    read_state,
+    require_weights,
+    whole_files,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,6 +110,41 @@ def test_weights_to_begin_with_are_not_executed(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="no such file"):
         require_weights("nothing.pth")
     assert not Path("executed").exists()
+
+
+def test_a_full_disk_says_what_it_takes_and_keeps_what_there_was(tmp_path):
+    """A limit on the size of files stands for the disk's."""
+    save(tmp_path, 1)
+    content = (tmp_path / STATE).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with whole_files(), pytest.raises(DiskFull) as full:
+            torch.save({"model": {"a": torch.zeros(2**20), "b": [torch.zeros(2**18)]}}, tmp_path / STATE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert re.search(
+        r"checkpoint.pth: disk full: need 5.0 MiB, have \d+\.\d MiB .*same command goes on", str(full.value)
+    )
+    assert os.listdir(tmp_path) == [STATE] and (tmp_path / STATE).read_bytes() == content
+
+
+def test_other_faults_of_the_disk_stay_as_they_are(tmp_path):
+    with whole_files(), pytest.raises(FileExistsError):
+        (tmp_path / "file").touch()
+        torch.save({}, tmp_path / "file" / STATE)
+
+
+def test_links_to_the_best_epoch_are_mended(tmp_path):
+    reporter = Reporter()
+    reporter.epoch = 3
+    reporter.stats = {epoch: {"valid": {"acc": acc}} for epoch, acc in ((1, 0.2), (2, 0.5), (3, 0.4))}
+    for epoch in (1, 2, 3):
+        (tmp_path / f"{epoch}epoch.pth").touch()
+    (tmp_path / "valid.acc.best.pth").symlink_to("1epoch.pth")
+    link_best(reporter, tmp_path, [("valid", "acc", "max"), ("train", "loss", "min")])
+    links = {path.name: os.readlink(path) for path in tmp_path.iterdir() if path.is_symlink()}
+    assert links == {"valid.acc.best.pth": "2epoch.pth", "latest.pth": "3epoch.pth"}
 
 
 def train(folder, max_epoch):

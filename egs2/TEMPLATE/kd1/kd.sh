@@ -22,6 +22,7 @@ dry_run=false             # print the commands instead of running them
 nj=32                     # parallel jobs in data preparation and statistics
 inference_nj=32           # parallel jobs in decoding
 ngpu=1                    # GPUs for training; where there is none, the CPU is used
+force_resume=false        # go on with a training although its config or its inputs have changed
 num_threads=0             # CPU threads of a training; 0: one, or its share of the cores where there is no GPU
 dumpdir=dump              # where formatted audio goes
 expdir=exp                # where models and results go
@@ -240,6 +241,7 @@ train() {
         --normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz" \
         --fold_length 80000 --fold_length 150 "${options[@]}"
     ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
+    ! "${force_resume}" || train_argv+=(--force_resume true)
     "${dry_run}" || prepare_exp "${exp}" "${asr_args}" \
         "$(printf '%q ' "${TEMPLATE}/kd.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     once "${exp}/.done" "${inputs[@]}" -- \

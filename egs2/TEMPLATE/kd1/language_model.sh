@@ -13,12 +13,13 @@ train_lm() {
     once "${exp}/valid/.done" "${valid_dir}/text" "${token_dir}/tokens.txt" -- \
         python3 -m espnet2_kd.bin.lm_text --text "${valid_dir}/text" --token_dir "${token_dir}" --output_dir "${exp}/valid"
     # The text is cut already, so tokens are its words.
-    argv=(python3 -m espnet2.bin.lm_train --config "${lm_config}" --output_dir "${exp}" --ngpu "${ngpu}" --resume true
+    argv=(python3 -m espnet2_kd.bin.lm_train --config "${lm_config}" --output_dir "${exp}" --ngpu "${ngpu}" --resume true
         --token_type word --token_list "${token_dir}/tokens.txt" --bpemodel none)
     for part in train valid; do
         argv+=(--"${part}_data_path_and_name_and_type" "${exp}/${part}/text,text,text"
             --"${part}_shape_file" "${exp}/${part}/text_shape.word")
     done
+    ! "${force_resume}" || argv+=(--force_resume true)
     once "${exp}/.done" "${lm_config}" "${exp}"/{train,valid}/text -- \
         "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${threads}" \
         --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${argv[@]}"

@@ -18,6 +18,7 @@ skip_stages=""            # stages to leave out, e.g. "4 5"
 dry_run=false             # print the commands instead of running them
 nj=32                     # parallel jobs in data preparation and statistics
 ngpu=1                    # GPUs for training; where there is none, the CPU is used
+force_resume=false        # go on with a training although its config or its inputs have changed
 num_threads=0             # CPU threads of a training; 0: one, or its share of the cores where there is no GPU
 dumpdir=dump              # where formatted audio and frames go
 expdir=exp                # where models and results go
@@ -129,7 +130,7 @@ recognise() {
     local config=${acoustic_config}
     [[ -z ${acoustic_exp} ]] || config=${intent_config_list[0]}  # any file: it is not trained
     "${TEMPLATE}/kd1/kd.sh" --stage "$1" --stop_stage "$1" --dry_run "${dry_run}" --nj "${nj}" --ngpu "${ngpu}" \
-        --num_threads "${num_threads}" --dumpdir "${dumpdir}" --expdir "${expdir}" \
+        --num_threads "${num_threads}" --force_resume "${force_resume}" --dumpdir "${dumpdir}" --expdir "${expdir}" \
         --local_data_opts "${local_data_opts}" --synthetic "${synthetic}" \
         --speed_perturb_factors "${speed_perturb_factors}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
         --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" --asr_args "${acoustic_args}" \
@@ -275,6 +276,7 @@ train() {
             options+=(--"${part}_data_path_and_name_and_type" "${dir}/${name}")
         done
     done
+    ! "${force_resume}" || options+=(--force_resume true)
     "${dry_run}" || prepare_exp "${exp}" "${intent_args}" \
         "$(printf '%q ' "${TEMPLATE}/slu1/slu.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     once "${exp}/.done" "${inputs[@]}" -- \
