@@ -123,8 +123,8 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
         @classmethod
         def main_worker(cls, args: argparse.Namespace) -> None:
             # The stock task reads them as programs.
-            for param in () if args.trust_init_param else args.init_param:
-                require_weights(param)
+            for param in args.init_param:
+                require_weights(param, args.trust_init_param)
             super().main_worker(args)
 
         @classmethod
