@@ -241,6 +241,8 @@ train() {
         options+=(--unlabelled_data_path_and_name_and_type "${unlabelled_dir}/wav.scp,speech,${audio_type}"
             --unlabelled_shape_file "${unlabelled_dir}/utt2num_samples")
     fi
+    "${dry_run}" || prepare_exp "${exp}" "${asr_args}" \
+        "$(printf '%q ' "${TEMPLATE}/kd.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     if "${cache_teacher}" && [[ -n $(value_of teacher "${config}") ]]; then
         options+=(--teacher_cache "${expdir}/teacher_cache")
         # Before a training that is not over its features are looked at again: a disk may have failed since.
@@ -251,8 +253,6 @@ train() {
         --normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz" \
         --fold_length 80000 --fold_length 150 "${options[@]}"
     ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
-    "${dry_run}" || prepare_exp "${exp}" "${asr_args}" \
-        "$(printf '%q ' "${TEMPLATE}/kd.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     once "${exp}/.done" "${inputs[@]}" -- \
         "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" \
         --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${train_argv[@]}"
