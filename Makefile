@@ -5,10 +5,10 @@ export PYTHONUTF8 := 1
 # Tests run in parallel processes; more threads in each would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check lint unit recipes lock clean
+.PHONY: help setup demo test check lint unit recipes test-faults lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
 setup: ## tools/venv with the locked versions, and sclite, espeak-ng, shellcheck, bats through apt
 	@tools/setup.sh
@@ -33,6 +33,12 @@ unit: setup ## tests of every part
 
 recipes: setup ## small runs of the recipes
 	python -m pytest -q -n auto --dist worksteal test/recipes
+
+BASELINE ?= false
+ROWS ?=
+
+test-faults: setup ## what broken data, crashes and attacks come to; BASELINE=true: ESPnet2's programs too; ROWS="F1 S2": only these
+	python test/faults $(ROWS) --baseline $(BASELINE) $(if $(ROWS),,--output test/faults/RESULTS.md)
 
 lock: ## tools/requirements.lock anew, from pyproject.toml
 	tools/lock.sh
