@@ -1,6 +1,8 @@
 """F38: a model's archive leads out of its folder, or is a bomb."""
 
 import io
+import re
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -37,13 +39,15 @@ def hostile(folder: Path) -> dict[str, Path]:
             member.type, member.linkname = kind, target
             bundle.addfile(member, io.BytesIO())
         paths[rf"{path.name}: '{name}' {words}"] = path
-    # 21 GB of zeros in 20 MB would take long to write: a header says as much.
-    bomb = folder / "size.tar"
-    member = tarfile.TarInfo("zeros")
-    member.size = 21 * 2**30
-    bomb.write_bytes(member.tobuf())
-    with bomb.open("r+b") as stream:
-        stream.truncate(512 + 21 * 2**30)
+    bomb = folder / "size.zip"
+    with zipfile.ZipFile(bomb, "w") as bundle:
+        for number in range(6):
+            bundle.writestr(f"{number}", "")
+    # The directory at the end promises 4 GB for each, as that of a real bomb would.
+    content = bytearray(bomb.read_bytes())
+    for found in re.finditer(rb"PK\x01\x02", content):
+        struct.pack_into("<L", content, found.start() + 24, 0xFFFFFFF0)
+    bomb.write_bytes(content)
     paths["or 21474836480 bytes: nothing was unpacked"] = bomb
     return paths
 
