@@ -1,6 +1,5 @@
 """Whatever a killed run leaves behind, the next one goes on from a whole state, or says that it cannot."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -14,7 +13,7 @@ import yaml
 
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.tasks.asr import KDASRTask
-from espnet2_kd.tasks.training_state import PREVIOUS, STATE, read_state, require_weights, resume, whole_files
+from espnet2_kd.tasks.training_state import PREVIOUS, STATE, read_state, require_weights, whole_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,25 +98,6 @@ def test_weights_to_begin_with_are_not_executed(tmp_path, monkeypatch):
             KDASRTask.main_worker(args)
     with pytest.raises(ConfigError, match="no such file"):
         require_weights("nothing.pth")
-    assert not Path("executed").exists()
-
-
-def test_a_program_that_is_trusted_is_named_with_its_hash(tmp_path, capsys):
-    path = tmp_path / "program.pth"
-    torch.save({"encoder.a": Program()}, path)
-    require_weights(f"{path}:encoder", trusted=True)
-    assert hashlib.sha256(path.read_bytes()).hexdigest() in capsys.readouterr().err
-    torch.save({"encoder.a": torch.ones(2)}, path)
-    require_weights(str(path), trusted=True)
-    assert capsys.readouterr().err == ""
-
-
-def test_an_epoch_that_is_a_program_is_not_averaged(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    save(tmp_path, 1)
-    torch.save({"a": Program()}, tmp_path / "1epoch.pth")
-    with pytest.raises(ConfigError, match=r"1epoch.pth: holds more than weights"):
-        resume(tmp_path / STATE, None, None, [], [], None)
     assert not Path("executed").exists()
 
 
