@@ -129,7 +129,7 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
 
         @classmethod
         def build_model(cls, args: argparse.Namespace):
-            require_no_remote_code(vars(args), args.config or "options")
+            require_no_remote_code(vars(args), getattr(args, "config", None) or "options")
             model = super().build_model(args)
             # Before any head is added: this is the size of what inference loads.
             cls.num_parameters = sum(p.numel() for p in model.parameters())
