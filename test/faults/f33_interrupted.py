@@ -28,7 +28,7 @@ def processes(folder: Path) -> list[int]:
 def check(recipe: Recipe) -> Finding:
     shutil.rmtree(recipe.path / STUDENT)
     options = ("--stage", "5", "--stop_stage", "5", "--seeds", "1 2", "--teacher_seed", "1")
-    options += ("--asr_args", "--num_iters_per_epoch 20")
+    options += ("--asr_args", "--num_iters_per_epoch 20 --scheduler_conf total_steps=40")
     began = time.monotonic()
     process = recipe.start("bash", "run.sh", *OPTIONS, *options)
     logs = [recipe.path / f"exp/asr_student_seed{seed}/train.log" for seed in (1, 2)]
