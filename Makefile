@@ -5,10 +5,10 @@ export PYTHONUTF8 := 1
 # Tests run in parallel processes; more threads in each would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check lint unit recipes fuzz soak lock clean
+.PHONY: help setup demo test check lint unit recipes test-faults fuzz soak lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
 setup: ## tools/venv with the locked versions, and sclite, espeak-ng, shellcheck, bats through apt
 	@tools/setup.sh
@@ -39,6 +39,12 @@ fuzz: setup ## hostile files for everything that reads files, SECONDS=3600 in al
 
 soak: setup ## a recipe killed KILLS=200 times and resumed each time, compared with an uninterrupted run
 	python tools/soak/soak.py --kills $(or $(KILLS),200)
+
+BASELINE ?= false
+ROWS ?=
+
+test-faults: setup ## what broken data, crashes and attacks come to; BASELINE=true: ESPnet2's programs too; ROWS="F1 S2": only these
+	python test/faults $(ROWS) --baseline $(BASELINE) $(if $(ROWS),,--output test/faults/RESULTS.md)
 
 lock: ## tools/requirements.lock anew, from pyproject.toml
 	tools/lock.sh

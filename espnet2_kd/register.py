@@ -1,10 +1,12 @@
 """Makes the parts of this project known to ESPnet2; importing it is enough. The only writer to its class choices for recognisers."""
 
 from espnet2_kd.asr.rnnt_loss import offer_as_warprnnt
+from espnet2_kd.data.kaldi_ark import refuse_programs
 from espnet2_kd.tasks.quick_import import quick_import
 
 quick_import()
 offer_as_warprnnt()
+refuse_programs()
 
 from espnet2.tasks import asr  # noqa: E402  (after quick_import, or it takes many seconds)
 

@@ -11,6 +11,7 @@ import yaml
 
 import espnet2_kd.register  # noqa: F401  (makes our encoder and loss known to the task that builds the model)
 from espnet2_kd.asr.model_pack import PackError, is_pack, open_pack
+from espnet2_kd.asr.remote_code import require_no_remote_code
 from espnet2_kd.data.damage import UNREADABLE
 from espnet2_kd.data.problems import first_line
 
@@ -47,9 +48,11 @@ def load_model(
     Raises:
         ExperimentError: no configuration or checkpoint, or no file that the configuration names; the checkpoint does not
             hold exactly this model's weights.
+        ConfigError: the configuration asks for code of a model's repository.
     """
     config, checkpoint = find_model(exp, model_file)
-    args = argparse.Namespace(**yaml.safe_load(config.read_text(encoding="utf-8")))
+    args = argparse.Namespace(**_read_config(config))
+    require_no_remote_code(vars(args), str(config))
     resolve_paths(args, config.parent)
     model = (_task_class(task) if isinstance(task, str) else task).build_model(args)
     state = read_weights(checkpoint)
@@ -61,6 +64,17 @@ def load_model(
     except RuntimeError as error:
         raise ExperimentError(f"{checkpoint}: {error}") from error
     return model.to(device).eval(), args
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        what = " ".join(str(error).split())
+        raise ExperimentError(f"{path}: is no plain YAML ({what}): do not use this model, or get it again") from error
+    if not isinstance(config, dict):
+        raise ExperimentError(f"{path}: is no configuration: a mapping is expected")
+    return config
 
 
 def find_model(exp: str | Path, model_file: str | Path) -> tuple[Path, Path]:

@@ -118,7 +118,7 @@ def _make_parts(data: DataDir, folder: Path, options: FormatOptions) -> list[Par
 
 def _format_part(payload: dict) -> dict:
     options, folder, name = payload["options"], Path(payload["folder"]), payload["name"]
-    sounds, bad, rates = {}, [], Counter()
+    sounds, bad, rates, first = {}, [], Counter(), {}
     for job in payload["jobs"]:
         try:
             samples, rate = read_audio(
@@ -128,6 +128,7 @@ def _format_part(payload: dict) -> dict:
             bad.append({"recording": job["recording"], "utt": job["utt"], "what": fault.what, "remedy": fault.remedy})
             continue
         rates[rate] += 1
+        first.setdefault(rate, job["utt"])
         sounds[job["utt"]] = to_pcm16(resample(samples, rate, options["fs"], job["speed"]))
     entries = write_sounds(folder, name, sounds, options["fs"], options["audio_format"])
     return {
@@ -135,17 +136,30 @@ def _format_part(payload: dict) -> dict:
         "num_samples": {utt: len(samples) for utt, samples in sounds.items()},
         "bad": bad,
         "rates": rates,
+        "first": first,
         "files": sizes(folder, entries),
     }
 
 
 def _log_resampling(target: Path, fs: int, results: Sequence[dict]) -> None:
     rates: Counter[int] = Counter()
+    first: dict[int, str] = {}
     for result in results:
         rates.update({int(rate): num for rate, num in result["rates"].items()})
+        # A part that an earlier version has formatted does not say.
+        first = {int(rate): utt for rate, utt in result.get("first", {}).items()} | first
     for rate, num in sorted(rates.items()):
-        if rate != fs:
-            logging.getLogger(__name__).info("%s: %d utterances resampled from %d to %d Hz", target, num, rate, fs)
+        if rate == fs:
+            continue
+        some = f" ({first[rate]}{' ...' if num > 1 else ''})" if rate in first else ""
+        level, advice = logging.INFO, ""
+        if rate < fs:
+            level, advice = (
+                logging.WARNING,
+                f": nothing above {rate // 2} Hz is in them; if all speech is so: --fs {rate}",
+            )
+        message = f"{target}: {num} utterances{some} resampled from {rate} to {fs} Hz{advice}"
+        logging.getLogger(__name__).log(level, "%s", message)
 
 
 def _bad_recordings(data: DataDir, bad: Sequence[dict]) -> list[Problem]:

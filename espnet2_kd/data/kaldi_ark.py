@@ -5,12 +5,33 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from os import PathLike
+from typing import Any, NoReturn
 
 import kaldiio
 import numpy as np
 import soundfile
 
 from espnet2_kd.data.integrity import truncation
+
+
+def refuse_programs() -> None:
+    """From now on kaldiio, ESPnet2's data loader too, neither runs a command in place of an archive nor a pickle in one."""
+
+    def refuse_command(command: str | bytes, *args: Any, **kwargs: Any) -> NoReturn:
+        remedy = "write audio to files first: python -m espnet2_kd.bin.format_audio --allow_pipes true"
+        said = command.decode(errors="replace") if isinstance(command, bytes) else command
+        raise ValueError(f"is a command, not an archive: {said.strip()}: {remedy}")
+
+    class RefusePickle:
+        @staticmethod
+        def load(stream: Any, **kwargs: Any) -> NoReturn:
+            name = getattr(stream, "name", "archive")
+            raise ValueError(f"{name}: holds a pickle, which is a program: write matrices or sound instead")
+
+        dump = staticmethod(kaldiio.matio.pickle.dump)
+
+    kaldiio.utils.my_popen = refuse_command
+    kaldiio.matio.pickle = RefusePickle
 
 
 def read_ark_audio(path: str | PathLike, offset: int) -> tuple[np.ndarray, int]:

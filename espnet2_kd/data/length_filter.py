@@ -54,7 +54,15 @@ def write_dropped(path: Path, dropped: dict[str, list[str]]) -> None:
         path.unlink(missing_ok=True)
 
 
+_REMEDIES = {
+    "shorter": "to keep them: --min_wav_duration",
+    "longer": "to keep them: --max_wav_duration",
+    "empty": "to keep them: write their words",
+}
+
+
 def describe_dropped(dropped: dict[str, list[str]], shown: int = 5) -> Iterable[str]:
-    """Give one line per reason: count, reason, and the first few utterances."""
+    """Give one line per reason: count, reason, the first few utterances, and what keeps them."""
     for reason, utts in dropped.items():
-        yield f"{len(utts)} {reason}: {' '.join(utts[:shown])}{' ...' if len(utts) > shown else ''}"
+        some = f"{' '.join(utts[:shown])}{' ...' if len(utts) > shown else ''}"
+        yield f"{len(utts)} {reason}: {some} ({_REMEDIES[reason.split()[0]]})"

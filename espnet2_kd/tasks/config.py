@@ -9,8 +9,10 @@ from types import NoneType
 from typing import Any
 
 from espnet2.utils import config_argparse
+from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet2_kd.data.documents import read_yaml
+from espnet2_kd.tasks.conf_option import ConfOption
 
 BASE = "base"
 
@@ -51,9 +53,12 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 class ArgumentParser(config_argparse.ArgumentParser):
-    """ESPnet2's parser; `--config` may name a file with a `base`."""
+    """ESPnet2's parser; `--config` may name a file with a `base`, and no value is executed."""
 
     def parse_known_args(self, args=None, namespace=None):
+        for action in self._actions:
+            if isinstance(action, NestedDictAction):
+                action.__class__ = ConfOption
         config = argparse.ArgumentParser.parse_known_args(self, args)[0].config
         if config is not None:
             try:

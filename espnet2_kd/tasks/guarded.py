@@ -41,8 +41,8 @@ def guarded(task: type[AbsTask]) -> type[AbsTask]:
         @classmethod
         def main_worker(cls, args: argparse.Namespace) -> None:
             # The stock task reads them as programs.
-            for param in () if args.trust_init_param else args.init_param:
-                require_weights(param)
+            for param in args.init_param:
+                require_weights(param, args.trust_init_param)
             find_meeting_point(args)
             if not args.collect_stats and not args.dry_run:
                 if args.resume and not args.force_resume:

@@ -13,6 +13,7 @@ from espnet2.text.token_id_converter import TokenIDConverter
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2triple_str, str_or_none
 
+from espnet2_kd.asr.remote_code import require_no_remote_code
 from espnet2_kd.data.documents import parse_yaml
 from espnet2_kd.data.problems import DataError
 from espnet2_kd.data.table import read_table
@@ -104,6 +105,7 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
 
         @classmethod
         def build_model(cls, args: argparse.Namespace):
+            require_no_remote_code(vars(args), getattr(args, "config", None) or "options")
             model = super().build_model(args)
             # Before any head is added: this is the size of what inference loads.
             cls.num_parameters = sum(p.numel() for p in model.parameters())

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import torch
 from espnet2.train.reporter import Reporter
 
 from espnet2_kd.data.damage import UNREADABLE
+from espnet2_kd.data.download import file_sha256
 from espnet2_kd.data.problems import first_line
 from espnet2_kd.data.table import replacing
 from espnet2_kd.kd.registry import ConfigError
@@ -142,19 +144,36 @@ def read_state(path: Path, device: str) -> dict[str, Any]:
     )
 
 
-def require_weights(init_param: str) -> None:
-    """Raise ConfigError unless what `--init_param FILE[:FROM[:TO[:EXCEPT]]]` names can be read without executing it."""
-    path = init_param.split(":")[0]
-    try:
-        with torch.serialization.safe_globals(REPORTED):
-            torch.load(path, map_location="meta", weights_only=True)
-    except FileNotFoundError:
-        raise ConfigError(f"--init_param {path}: no such file") from None
-    except UNREADABLE as error:
+def require_weights(init_param: str, trusted: bool = False) -> None:
+    """Raise ConfigError unless what `--init_param FILE[:FROM[:TO[:EXCEPT]]]` names can be read without executing it.
+
+    trusted: execute it, then, but say so.
+    """
+    path = Path(init_param.split(":")[0])
+    if not path.is_file():
+        raise ConfigError(f"--init_param {path}: no such file")
+    error = why_no_weights(path)
+    if error is None:
+        return
+    if not trusted:
         raise ConfigError(
             f"--init_param {path}: holds more than weights, or is damaged; a model of which you know who made it is read with "
             f"--trust_init_param true, which executes whatever it says. {error}"
-        ) from error
+        )
+    # Logging is not set up yet.
+    print(
+        f"--init_param {path} (SHA-256 {file_sha256(path)}): holds more than weights and is executed", file=sys.stderr
+    )
+
+
+def why_no_weights(path: Path) -> str | None:
+    """What keeps a file of weights from being read without executing it, or None."""
+    try:
+        with torch.serialization.safe_globals(REPORTED):
+            torch.load(path, map_location="meta", weights_only=True)
+    except UNREADABLE as error:
+        return first_line(error)
+    return None
 
 
 def resume(
@@ -170,8 +189,12 @@ def resume(
     """Go on where the state at `checkpoint` was written; what a killed run left half-done is mended.
 
     Raises:
-        ConfigError: no state can be read.
+        ConfigError: no state can be read, or the weights of an epoch cannot, which are averaged by a program that would execute
+            whatever they say.
     """
+    for weights in sorted(checkpoint.parent.glob("*epoch.pth")):
+        if fault := why_no_weights(weights):
+            raise ConfigError(f"{weights}: holds more than weights, or is damaged: restore it, or train anew. {fault}")
     state = read_state(checkpoint, f"cuda:{torch.cuda.current_device()}" if ngpu > 0 else "cpu")
     model.load_state_dict(state["model"], strict=strict)
     reporter.load_state_dict(state["reporter"])

@@ -105,7 +105,10 @@ def test_pcm16_rounds_and_clips_instead_of_wrapping():
 def test_another_rate_is_resampled_and_reported(make_dir, caplog):
     caplog.set_level("INFO")
     format_audio(make_dir(fs=8000), TARGET, FormatOptions())
-    assert "dump/raw/train: 4 utterances resampled from 8000 to 16000 Hz" in caplog.text
+    message = (
+        "dump/raw/train: 4 utterances (spk0-u000 ...) resampled from 8000 to 16000 Hz: nothing above 4000 Hz is in them"
+    )
+    assert message in caplog.text and "--fs 8000" in caplog.text
     for path in table("wav.scp").values():
         ours, fs = soundfile.read(path)
         assert fs == 16000 and len(ours) == 8000

@@ -26,9 +26,9 @@ def test_short_long_and_wordless_utterances_are_dropped_with_reasons(make_dir, c
     assert check_data_dir(TARGET) == []
     printed = capsys.readouterr().out
     assert "dropped 4 of data/train" in printed
-    assert f"2 shorter than 0.1 s: {utts[0]} {utts[1]}\n" in printed
-    assert f"1 longer than 20 s: {utts[4]}\n" in printed
-    assert f"1 empty text: {utts[5]}\n" in printed
+    assert f"2 shorter than 0.1 s: {utts[0]} {utts[1]} (to keep them: --min_wav_duration)\n" in printed
+    assert f"1 longer than 20 s: {utts[4]} (to keep them: --max_wav_duration)\n" in printed
+    assert f"1 empty text: {utts[5]} (to keep them: write their words)\n" in printed
     assert (TARGET / "dropped.tsv").read_text().splitlines() == [
         "utt_id\treason",
         f"{utts[0]}\tshorter than 0.1 s",

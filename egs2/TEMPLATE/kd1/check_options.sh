@@ -3,7 +3,7 @@
 
 check_options() {
     local name
-    for name in stage stop_stage nj inference_nj ngpu num_threads; do
+    for name in stage stop_stage nj inference_nj ngpu num_threads skip_bad_audio; do
         [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
     done
     [[ ${teacher_seed} =~ ^[0-9]*$ ]] || fail "--teacher_seed ${teacher_seed}: expected a number"

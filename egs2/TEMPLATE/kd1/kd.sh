@@ -31,6 +31,9 @@ synthetic=false           # let local/data.sh make up a tiny corpus of the same 
 speed_perturb_factors=""  # copies of the training set at these speeds, e.g. "0.9 1.0 1.1"
 audio_format=flac         # flac, wav or ark
 fs=16k                    # sampling rate of the formatted audio
+ref_channel=""            # which channel of files with several: a number from 0, or mix for their mean
+skip_bad_audio=0          # leave out up to so many bad recordings of a set, with a report, instead of failing
+allow_pipes=false         # run the commands that wav.scp has in place of files, while audio is formatted
 min_wav_duration=0.1      # shorter training utterances are dropped (seconds)
 max_wav_duration=20       # longer training utterances are dropped (seconds)
 token_type=bpe            # bpe, char or word
@@ -127,22 +130,27 @@ all_exps() {
 
 stage_1_data() {
     local dset
+    local -a pipes=()
+    ! "${allow_pipes}" || pipes=(--allow_pipes true)
     for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}" "${test_set_list[@]}"; do
         [[ -f data/${dset}/wav.scp ]] || "${dry_run}" || rm -f data/.done
     done
     once data/.done local/* -- ./local/data.sh "${data_opt_list[@]}"
     for dset in "${train_set}" "${valid_set}" "${test_set_list[@]}"; do
-        run python3 -m espnet2_kd.bin.data_dir validate "data/${dset}"
+        run python3 -m espnet2_kd.bin.data_dir validate "${pipes[@]}" "data/${dset}"
     done
-    [[ -z ${unlabelled_set} ]] || run python3 -m espnet2_kd.bin.data_dir validate --no_text "data/${unlabelled_set}"
+    [[ -z ${unlabelled_set} ]] || run python3 -m espnet2_kd.bin.data_dir validate --no_text "${pipes[@]}" "data/${unlabelled_set}"
 }
 
 # format_set SET OUT OPTION...: writes the audio of data/SET into OUT in one format and one sampling rate.
 format_set() {
     local from=data/$1 to=$2
+    local -a options=(${ref_channel:+--ref_channel "${ref_channel}"})
+    ! "${allow_pipes}" || options+=(--allow_pipes true)
+    ((skip_bad_audio == 0)) || options+=(--skip_bad_audio "${skip_bad_audio}")
     shift 2
     once "${to}/.done" "${from}"/{wav.scp,segments,text,utt2spk} -- \
-        python3 -m espnet2_kd.bin.format_audio --fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "$@" \
+        python3 -m espnet2_kd.bin.format_audio --fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "${options[@]}" "$@" \
         "${from}" "${to}"
 }
 
@@ -158,7 +166,7 @@ stage_2_feats() {
         [[ ${dset} == "${valid_set}" ]] || format_set "${dset}" "${dumpdir}/raw/${dset}"
     done
     for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}"; do
-        once "${dumpdir}/raw/${dset}/.filtered" "${org}/${dset}"/{wav.scp,text} -- \
+        once "${dumpdir}/raw/${dset}/.filtered" "${org}/${dset}"/{wav.scp,text,utt2num_samples} -- \
             python3 -m espnet2_kd.bin.data_dir filter --fs "${fs}" \
             --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
             "${org}/${dset}" "${dumpdir}/raw/${dset}"
@@ -167,7 +175,7 @@ stage_2_feats() {
     for dset in "${valid_set}" "${test_set_list[@]}"; do
         check_texts+=("${dumpdir}/raw/${dset}/text")
     done
-    once "data/token_list/.${token_name}.done" {"${train_dir}","${valid_dir}"}/.filtered -- \
+    once "data/token_list/.${token_name}.done" {"${train_dir}","${valid_dir}"}/.filtered "${check_texts[@]}" -- \
         python3 -m espnet2_kd.bin.make_tokens --token_type "${token_type}" --nbpe "${nbpe}" --bpemode "${bpemode}" \
         ${hf_model:+--hf_model "${hf_model}" --hf_vocabulary seen} \
         --text "${train_dir}/text" --check_text "${check_texts[@]}" --max_oov "${max_oov}" --output_dir "${token_dir}"
@@ -196,7 +204,8 @@ stage_3_stats() {
     local jobs logdir=${stats_dir}/logdir
     local -a train_argv inputs
     mapfile -t inputs < <(with_bases "${config_list[0]}")
-    inputs+=("${train_dir}"/{wav.scp,text} "${valid_dir}"/{wav.scp,text} "${token_dir}/tokens.txt")
+    # Audio may change behind the same paths; its lengths then tell.
+    inputs+=({"${train_dir}","${valid_dir}"}/{wav.scp,text,utt2num_samples} "${token_dir}/tokens.txt")
     jobs=$(num_jobs "${nj}" "${train_dir}/wav.scp" "${valid_dir}/wav.scp")
     asr_train "${logdir}/stats.JOB" --config "${config_list[0]}" --collect_stats true --ngpu 0 \
         --train_shape_file "${logdir}/train.JOB.scp" --valid_shape_file "${logdir}/valid.JOB.scp"
@@ -233,8 +242,12 @@ train() {
         options+=(--unlabelled_data_path_and_name_and_type "${unlabelled_dir}/wav.scp,speech,${audio_type}"
             --unlabelled_shape_file "${unlabelled_dir}/utt2num_samples")
     fi
+    "${dry_run}" || prepare_exp "${exp}" "${asr_args}" \
+        "$(printf '%q ' "${TEMPLATE}/kd.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     if "${cache_teacher}" && [[ -n $(value_of teacher "${config}") ]]; then
         options+=(--teacher_cache "${expdir}/teacher_cache")
+        # Before a training that is not over its features are looked at again: a disk may have failed since.
+        "${dry_run}" || [[ -f ${exp}/.done ]] || rm -f "${exp}/.cached"
         once "${exp}/.cached" "${inputs[@]}" -- cache_features "${config}" "${exp}" ${teacher:+--teacher_exp "${teacher}"}
     fi
     asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
@@ -242,8 +255,6 @@ train() {
         --fold_length 80000 --fold_length 150 "${options[@]}"
     ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
     ! "${force_resume}" || train_argv+=(--force_resume true)
-    "${dry_run}" || prepare_exp "${exp}" "${asr_args}" \
-        "$(printf '%q ' "${TEMPLATE}/kd.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     once "${exp}/.done" "${inputs[@]}" -- \
         "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" \
         --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${train_argv[@]}"
@@ -264,9 +275,8 @@ stage_8_pack() {
     [[ ${token_type} != bpe ]] || options+=(--option "${token_dir}/bpe.model")
     for exp in $(all_exps); do
         once "${exp}/.packed" "${exp}/${inference_asr_model}" "${exp}/config.yaml" -- \
-            "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2.bin.pack asr \
-            --asr_train_config "${exp}/config.yaml" --asr_model_file "${exp}/${inference_asr_model}" \
-            "${options[@]}" --outpath "${exp}/${exp##*/}.zip"
+            "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --exp "${exp}" \
+            --model_file "${inference_asr_model}" "${options[@]}" --outpath "${exp}/${exp##*/}.zip"
     done
 }
 

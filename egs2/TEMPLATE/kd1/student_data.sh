@@ -5,7 +5,7 @@
 cache_features() {
     local device=cpu
     ((ngpu == 0)) || device=cuda
-    "${cuda_command[@]}" --gpu "$((ngpu > 0))" --follow '[0-9]+/[0-9]+' "$2/cache.log" \
+    "${cuda_command[@]}" --gpu "$((ngpu > 0))" --follow '[0-9]+/[0-9]+|made again' "$2/cache.log" \
         python3 -m espnet2_kd.bin.cache_teacher --config "$1" "${@:3}" --fs "${fs}" --device "${device}" \
         --num_threads "${num_threads}" --cache_dir "${expdir}/teacher_cache" --token_dir "${token_dir}" \
         --data_dir "${train_dir}" "${valid_dir}" "${unlabelled_list[@]/#/${dumpdir}/raw/}"

@@ -329,10 +329,9 @@ stage_10_pack() {
     local exp stats
     for exp in $(all_exps); do
         stats=${exp}/acoustic_stats.npz
-        # ESPnet2's program knows no intents; those of `diar` are the same two files.
         once "${exp}/.packed" "${exp}/${intent_model}" "${exp}/config.yaml" -- \
-            "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2.bin.pack diar \
-            --train_config "${exp}/config.yaml" --model_file "${exp}/${intent_model}" \
+            "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --kind intent --exp "${exp}" \
+            --model_file "${intent_model}" \
             --option "${stats}" --outpath "${exp}/${exp##*/}.zip"
     done
 }

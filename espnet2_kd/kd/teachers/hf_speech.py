@@ -42,8 +42,8 @@ class HFSpeechTeacher(Teacher):
         from transformers import AutoFeatureExtractor, AutoModel
 
         try:
-            whole = AutoModel.from_pretrained(model)
-            self.extractor = AutoFeatureExtractor.from_pretrained(model)
+            whole = AutoModel.from_pretrained(model, trust_remote_code=False)
+            self.extractor = AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError) as error:
             where = "is no directory here" if not Path(model).exists() else "cannot be loaded"
             raise ConfigError(f"teacher hf_speech: {model} {where}: {first_line(error)}") from error

@@ -1,0 +1,154 @@
+"""Packing a trained model into an archive that ESPnet2 reads, without a word about the machine that it was trained on."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import os
+import platform
+import re
+import socket
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet2_kd.asr.model_pack import PackError
+from espnet2_kd.data.table import replacing
+
+# Of the options of a training, those that say where it ran and what it read. Nothing that builds the model asks for them.
+_OF_THE_TRAINING = (
+    *("config", "output_dir", "init_param", "pretrain_path", "dist_init_method", "dist_master_addr", "dist_launcher"),
+    *("wandb_project", "wandb_id", "wandb_entity", "wandb_name", "deepspeed_config"),
+    *("train_data_path_and_name_and_type", "valid_data_path_and_name_and_type", "train_shape_file", "valid_shape_file"),
+    *("unlabelled_data_path_and_name_and_type", "unlabelled_shape_file", "teacher", "teacher_conf", "teacher_cache"),
+    *("kd_terms", "cmd"),
+)
+# What users write, in which any word may stand.
+_TEXT = ("token_list",)
+_ABSOLUTE = re.compile(r"^/\w|(?<![\w.~/:-])(/[\w.+~-]+){2,}|\bfile:/|\b[A-Za-z]:\\\w|~[\w.-]*/\w")
+_OUTSIDE = "files"
+
+
+def write_pack(
+    path: str | Path, files: Mapping[str, Path], yaml_files: Mapping[str, Path], options: Sequence[Path] = ()
+) -> dict[str, int]:
+    """Write a zip of configurations and of what they need, as `espnet2.bin.pack` arranges it; give the size of each member.
+
+    Files below the working directory keep their relative names, others lie in `files/`, and configurations name them so. Options
+    that only tell of the training are left empty.
+
+    Args:
+        files: `asr_model_file` or the like: weights.
+        yaml_files: `asr_train_config` or the like.
+        options: more files that configurations name: statistics, a model of word pieces.
+
+    Raises:
+        PackError: a file that is not there, or one that names a place of this machine, its user or itself.
+    """
+    paths = [*yaml_files.values(), *files.values(), *options]
+    for source in paths:
+        if not source.is_file():
+            raise PackError(f"{source}: no such file: it cannot be packed")
+    names = {source: _name(source) for source in paths}
+    if len(set(names.values())) < len({source.resolve() for source in paths}):
+        raise PackError(f"{path}: files of the same name: {', '.join(sorted(names.values()))}")
+    members = {
+        "meta.yaml": yaml.safe_dump(
+            {
+                "files": {key: names[source] for key, source in files.items()},
+                "yaml_files": {key: names[source] for key, source in yaml_files.items()},
+                "python": platform.python_version(),
+            }
+        ).encode()
+    }
+    for source in yaml_files.values():
+        members[names[source]] = _stripped(source, names)
+    for source in (*files.values(), *options):
+        members[names[source]] = _checked(source)
+    with replacing(path, "wb") as stream, zipfile.ZipFile(stream, "w") as bundle:
+        for name, content in members.items():
+            # Dates of the zip format begin in 1980; the same model makes the same archive.
+            bundle.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+    return {name: len(content) for name, content in members.items()}
+
+
+def _name(source: Path) -> str:
+    # Links too are packed as what they lead to, under a name that the checkpoint had in its directory.
+    here, there = Path.cwd(), Path(os.path.abspath(source))
+    return str(there.relative_to(here) if there.is_relative_to(here) else Path(_OUTSIDE) / there.name)
+
+
+def _stripped(source: Path, names: Mapping[Path, str]) -> bytes:
+    members = set(names.values())
+    config = yaml.safe_load(source.read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise PackError(f"{source}: is no configuration: a mapping is expected")
+    for key in _OF_THE_TRAINING:
+        if key in config:
+            config[key] = type(config[key])() if isinstance(config[key], (list, dict)) else None
+    packed = {os.path.abspath(file): name for file, name in names.items()}
+    config = _renamed(config, packed)
+    for where, word in _words({key: value for key, value in config.items() if key not in _TEXT}):
+        if word not in members and (fault := _tells(word)):
+            raise PackError(
+                f"{source}: {where}: {word!r} {fault}: give a path below the recipe's directory, or pack the file too (--option)"
+            )
+    stream = io.StringIO()
+    yaml.safe_dump(config, stream, sort_keys=False, allow_unicode=True)
+    return stream.getvalue().encode()
+
+
+def _renamed(value: Any, packed: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _renamed(one, packed) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_renamed(one, packed) for one in value]
+    if isinstance(value, str) and "/" in value:
+        return packed.get(os.path.abspath(value), value)
+    return value
+
+
+def _words(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _words(one, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _words(one, where)
+    elif isinstance(value, str):
+        yield where, value
+
+
+def _tells(word: str) -> str | None:
+    if _ABSOLUTE.search(word):
+        return "is a place on this machine"
+    for kind, name in (("its user", _user()), ("its name", socket.gethostname())):
+        # Short ones, and a word that is nothing else, may mean anything.
+        if len(name) > 2 and word != name and re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", word):
+            return f"tells of this machine {kind}"
+    return None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return ""
+
+
+def _checked(source: Path) -> bytes:
+    """The content of a file of numbers; raises PackError where it holds the path of the recipe or of the home directory."""
+    content = source.read_bytes()
+    for place in _places():
+        if place.encode() in content:
+            raise PackError(
+                f"{source}: holds the path {place} of this machine: make the file again with relative paths"
+            )
+    return content
+
+
+def _places() -> Iterable[str]:
+    return {place for place in (str(Path.cwd()), str(Path.home())) if len(place) > len("/root")}

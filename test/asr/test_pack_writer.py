@@ -1,0 +1,104 @@
+"""Packing: what ESPnet2's own unpacker reads, the same bytes each time, and nothing about the machine."""
+
+import getpass
+import shutil
+import zipfile
+
+import pytest
+import torch
+import yaml
+from espnet2.main_funcs.pack_funcs import unpack
+
+from espnet2_kd.asr.load import load_model
+from espnet2_kd.asr.model_pack import PackError
+from espnet2_kd.asr.pack_writer import write_pack
+from espnet2_kd.bin.pack import main
+
+NAME = "valid.loss_transducer.ave.pth"
+STATS = "exp/asr_stats/train/feats_stats.npz"
+
+
+@pytest.fixture(scope="module")
+def made(tiny_experiment):
+    return tiny_experiment("asr_to_pack")
+
+
+@pytest.fixture
+def exp(made, tmp_path, monkeypatch):
+    """A copy below the working directory, with statistics."""
+    recipe = tmp_path / "recipe"
+    for name in (f"exp/{made.name}", "exp/asr_stats"):
+        shutil.copytree(made.parents[1] / name, recipe / name)
+    monkeypatch.chdir(recipe)
+    return recipe / "exp" / made.name
+
+
+def edit(exp, **changes):
+    config = yaml.safe_load((exp / "config.yaml").read_text())
+    (exp / "config.yaml").write_text(yaml.safe_dump({**config, **changes}))
+
+
+def test_espnets_unpacker_and_ours_read_it(exp, tmp_path, capsys):
+    edit(exp, normalize_conf={"stats_file": str(exp.parents[1] / STATS)}, output_dir=str(exp), dist_master_addr="node7")
+    main(["--exp", f"exp/{exp.name}", "--option", STATS, "--outpath", str(tmp_path / "m.zip")])
+    printed = capsys.readouterr().out
+    for name in ("meta.yaml", f"exp/{exp.name}/config.yaml", f"exp/{exp.name}/{NAME}", STATS):
+        assert f"  {name}\n" in printed
+    files = unpack(tmp_path / "m.zip", tmp_path / "theirs")
+    config = yaml.safe_load(open(files["asr_train_config"]))
+    assert config["normalize_conf"]["stats_file"] == str(tmp_path / "theirs" / STATS)
+    assert config["dist_master_addr"] is None and config["output_dir"] is None
+    expected, _ = load_model(exp, NAME)
+    model, _ = load_model(tmp_path / "m.zip", "none.pth")
+    states = model.state_dict(), expected.state_dict()
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    again = tmp_path / "again.zip"
+    main(["--exp", f"exp/{exp.name}", "--option", STATS, "--outpath", str(again)])
+    assert again.read_bytes() == (tmp_path / "m.zip").read_bytes()
+
+
+def test_files_outside_the_recipe_lie_in_a_folder_of_the_pack(exp, tmp_path):
+    outside = tmp_path / "elsewhere/feats_stats.npz"
+    outside.parent.mkdir()
+    shutil.copy(STATS, outside)
+    edit(exp, normalize_conf={"stats_file": str(outside)})
+    main(["--exp", f"exp/{exp.name}", "--option", str(outside), "--outpath", str(tmp_path / "m.zip")])
+    with zipfile.ZipFile(tmp_path / "m.zip") as bundle:
+        assert "files/feats_stats.npz" in bundle.namelist()
+        assert str(tmp_path).encode() not in b"".join(bundle.read(name) for name in bundle.namelist())
+    load_model(tmp_path / "m.zip", "none.pth")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"non_linguistic_symbols": "/scratch/me/nlsyms.txt"},
+        {"encoder_conf": {"deep": [{"er": "see /home/me/x"}]}},
+        {"cleaner": "~me/clean"},
+        {"cleaner": "file:///home/me/x"},
+        {"cleaner": "/data"},
+        {"cleaner": f"{getpass.getuser()}@host:x"},
+    ],
+)
+def test_what_tells_of_the_machine_is_named_and_not_packed(exp, changes, tmp_path, capsys):
+    edit(exp, **changes)
+    assert main(["--exp", f"exp/{exp.name}", "--outpath", str(tmp_path / "m.zip")]) == 1
+    error = capsys.readouterr().err
+    assert "config.yaml: " in error and next(iter(changes)) in error and "this machine" in error
+    assert not (tmp_path / "m.zip").exists()
+
+
+def test_words_that_are_no_places_are_packed(exp, tmp_path):
+    tokens = ["<blank>", "<unk>", "<space>", *"abcdefghijklmno", "/usr/lib/x", "<sos/eos>"]
+    edit(exp, token_list=tokens, cleaner="a/b and http://example.org/a/b, 1/2/3", lang=getpass.getuser())
+    assert main(["--exp", f"exp/{exp.name}", "--outpath", str(tmp_path / "m.zip")]) == 0
+
+
+def test_missing_and_telling_files_are_named(exp, tmp_path):
+    with pytest.raises(PackError, match=r"nothing.npz: no such file"):
+        write_pack(tmp_path / "m.zip", {"m": exp / NAME}, {"c": exp / "config.yaml"}, [exp / "nothing.npz"])
+    (exp / "bpe.model").write_bytes(b"\x00" + str(exp.parents[1]).encode() + b"/x")
+    with pytest.raises(PackError, match=r"bpe.model: holds the path"):
+        write_pack(tmp_path / "m.zip", {"m": exp / NAME}, {"c": exp / "config.yaml"}, [exp / "bpe.model"])
+    assert not (tmp_path / "m.zip").exists()
