@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 import espnet2_kd.register  # noqa: F401  (makes our encoder and loss known to the task that builds the model)
 from espnet2_kd.asr.model_pack import PackError, is_pack, open_pack
 from espnet2_kd.asr.remote_code import require_no_remote_code
 from espnet2_kd.data.damage import UNREADABLE
-from espnet2_kd.data.problems import first_line
+from espnet2_kd.data.documents import read_yaml
+from espnet2_kd.data.problems import DataError, first_line
 
 # Training-only parameters of distillation live under this name; see kd/student.py.
 TRAINING_ONLY = "kd."
@@ -68,10 +68,9 @@ def load_model(
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        what = " ".join(str(error).split())
-        raise ExperimentError(f"{path}: is no plain YAML ({what}): do not use this model, or get it again") from error
+        config = read_yaml(path)
+    except DataError as error:
+        raise ExperimentError(f"{first_line(error)}, or do not use this model") from error
     if not isinstance(config, dict):
         raise ExperimentError(f"{path}: is no configuration: a mapping is expected")
     return config
