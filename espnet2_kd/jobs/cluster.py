@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 
 from espnet2_kd.jobs import record, scheduler, verdict
 from espnet2_kd.jobs.folder import Folder, Submission
@@ -41,7 +42,8 @@ class Array:
         self.conditions: dict[int, Condition] = {}
         self.over_since: dict[int, float] = {}
         self.quick: dict[int, int] = {}
-        self.states: dict[int, str] = {}
+        self.states: dict[int, tuple[str, str]] = {}
+        self.written: dict[int, tuple[str, str]] = {}
         self.next_ask, self.ask_seconds = 0.0, ASK_SECONDS[0]
         self.next_submit, self.refusals = 0.0, 0
         self.silent_since: float | None = None
@@ -61,7 +63,7 @@ class Array:
         live &= self.open
         if live:
             self.progress.tell(f"run.py: {len(live)} jobs are still in the queue from an earlier run: taken over")
-            self.submitted = [one for one in earlier if live & set(one.numbers)]
+            self.submitted = [replace(one, numbers=sorted(live & set(one.numbers))) for one in earlier]
         else:
             self.folder.remove_scripts()
         self.hand_in(sorted(self.open - live))
@@ -75,8 +77,6 @@ class Array:
                 known.pop(number, None)
             self.progress.skip(self.jobs[number])
         for submission in self.queue.batches(numbers) if numbers else []:
-            for one in self.submitted:  # which had some of these before
-                one.numbers = [number for number in one.numbers if number not in submission.numbers]
             self.waiting.append(submission)
 
     def step(self) -> None:
@@ -87,29 +87,25 @@ class Array:
         if changed:
             self.ask_seconds = ASK_SECONDS[0]
             self.next_ask = min(self.next_ask, now + self.ask_seconds)
-        asked = now >= self.next_ask
-        if asked:
+        if now >= self.next_ask:
             self._ask(now)
         again = []
-        for number in sorted(self.open & {number for one in self.submitted for number in one.numbers}):
-            if self._conclude(number, now):
-                again.append(number)
+        for one in self.submitted:
+            judged = {number: self._conclude(number, now) for number in one.numbers}
+            one.numbers = [number for number, state in judged.items() if state not in verdict.FINAL]
+            again += [number for number, state in judged.items() if state == verdict.AGAIN]
         self.hand_in(again)
-        if changed or asked:
-            self.folder.write_states(
-                self.backend, {**self.states, **dict.fromkeys(self._numbers(self.waiting), "pending")}
-            )
+        self._write_states()
 
     def close(self, caught: Collection[int]) -> None:
         """Take what is left out of the queue, and wait until it is out; a second signal ends the waiting."""
-        left = [one for one in self.submitted if self.open & set(one.numbers)]
+        left = [one for one in self.submitted if one.numbers]
         if not left:
             self.folder.write_submissions(self.backend, [])
             return
         still = self._take_out(left, hurry=lambda: len(caught) > 1)
-        for number in self.open:
-            self.states[number] = "cancelled"
-        self.folder.write_states(self.backend, self.states)
+        self.states.update(dict.fromkeys(self.open, ("cancelled", "")))
+        self._write_states()
         if still:
             self.progress.tell(f"run.py: still in the queue of {self.backend}: {' '.join(one.id for one in left)}")
         else:
@@ -136,7 +132,7 @@ class Array:
     def _submit(self) -> None:
         one_by_one = self.request.number("max_jobs_run") > 0  # the scheduler counts them in one array, not over several
         while self.waiting and time.monotonic() >= self.next_submit:
-            busy = bool(self.open & set(self._numbers(self.submitted)))
+            busy = any(one.numbers for one in self.submitted)
             if busy and one_by_one:
                 return
             try:
@@ -156,7 +152,7 @@ class Array:
     def _read_records(self) -> bool:
         """Read the status files that have changed; whether there were any."""
         changed = False
-        for number in self.open & set(self._numbers(self.submitted)):
+        for number in self._numbers(self.submitted):
             path = self.folder.record(number)
             try:
                 stamp = path.stat().st_mtime_ns
@@ -169,7 +165,7 @@ class Array:
 
     def _ask(self, now: float) -> None:
         before = self.conditions
-        live = [one for one in self.submitted if self.open & set(one.numbers)]
+        live = [one for one in self.submitted if one.numbers]
         try:
             self.conditions = self.queue.conditions(live) if live else {}
             self.silent_since = None
@@ -181,8 +177,8 @@ class Array:
         self.ask_seconds = min(ASK_SECONDS[1], self.ask_seconds * 1.5) if still else ASK_SECONDS[0]
         self.next_ask = now + self.ask_seconds
 
-    def _conclude(self, number: int, now: float) -> bool:
-        """Judge one job and act on it; whether it is to be submitted again."""
+    def _conclude(self, number: int, now: float) -> str:
+        """Judge one job, act on it, and return the state it is in."""
         job, condition = self.jobs[number], self.conditions.get(number)
         known = self.records.get(number, (0, Record("submitted")))[1]
         unclear = condition is None or condition.is_over or known.state == "ended"
@@ -198,19 +194,17 @@ class Array:
         if found.state == verdict.FAILED and not known.attempt and text.strip():
             found = Verdict(verdict.FAILED, f"{found.reason}: {text.strip().splitlines()[-1]}")
         self._note(number, found, known)
-        if not found.is_final:
-            return False
         if found.state == verdict.AGAIN:
             self.progress.tell(f"run.py: {job.log}: {found.reason}, its state is saved: submitted again")
-            return True
-        self.open.discard(number)
-        self.progress.done += 1
-        self.progress.draw()
+        elif found.state in verdict.FINAL:
+            self.open.discard(number)
+            self.progress.done += 1
+            self.progress.draw()
         if found.state == verdict.FAILED:
             job.reason = found.reason
             self.failed.append(job)
             self.progress.tell(f"run.py: {job.log}: {found.reason}")
-        return False
+        return found.state
 
     def _is_stuck(self, number: int, known: Record) -> bool:
         quick = known.ended - known.began < QUICK_SECONDS
@@ -218,13 +212,19 @@ class Array:
         return self.quick[number] >= QUICK_TIMES
 
     def _note(self, number: int, found: Verdict, known: Record) -> None:
-        """Keep a job's state in words."""
-        before = self.states.get(number, "")
-        detail = found.reason or (f"on {known.host}" if found.state == scheduler.RUNNING and known.host else "")
-        joined = ": " if found.is_final else " "
-        self.states[number] = f"{found.state}{joined}{detail}" if detail else found.state
-        if found.state == scheduler.PENDING and known.attempt and not before.startswith(scheduler.PENDING):
+        """Keep a job's state for whoever looks."""
+        before, _ = self.states.get(number, ("", ""))
+        host = f"on {known.host}" if found.state == scheduler.RUNNING and known.host else ""
+        self.states[number] = (found.state, found.reason or host)
+        if found.state == scheduler.PENDING and known.attempt and before != scheduler.PENDING:
             self.progress.tell(f"run.py: {self.jobs[number].log}: the scheduler has put it back into the queue")
+
+    def _write_states(self) -> None:
+        """Tell whoever looks what is known, where something has changed."""
+        self.states.update(dict.fromkeys(self._numbers(self.waiting), ("not submitted yet", "")))
+        if self.states != self.written:
+            self.written = dict(self.states)
+            self.folder.write_states(self.backend, self.written)
 
     def _output(self, number: int) -> str:
         """What the scheduler has written about a job."""

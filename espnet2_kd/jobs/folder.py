@@ -151,6 +151,7 @@ class Folder:
             return []
         return [Submission(**one) for one in found["submissions"]] if found["backend"] == backend else []
 
-    def write_states(self, backend: str, states: Mapping[int, str]) -> None:
-        text = json.dumps({"backend": backend, "states": {str(number): state for number, state in states.items()}})
+    def write_states(self, backend: str, states: Mapping[int, tuple[str, str]]) -> None:
+        """Write down the state of every job, and its reason or other detail."""
+        text = json.dumps({"backend": backend, "states": states})
         record.write_whole(self.path / "states.json", text)

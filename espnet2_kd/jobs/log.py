@@ -50,17 +50,23 @@ def cluster_tail(status: int, begin: float, end: float, num_threads: int) -> str
     )
 
 
+def ended(text: str) -> str | None:
+    """Tell from a log, or its end, whether the command is `done` or `failed`; None where it has not ended."""
+    # A job that the scheduler has started again writes on in the same log.
+    found = ENDED.findall(text[max(0, text.rfind(f"\n{STARTED}")) :])
+    if not found:
+        return None
+    return "done" if found[-1] in (("0", "", ""), ("", "", "0")) else "failed"
+
+
 def status(job: Job) -> str:
     """Tell from its log whether this very command is `done`, `failed` or `incomplete`."""
     if not job.log.is_file():
         return "incomplete"
     text = job.log.read_text(encoding="utf-8", errors="replace")
-    # A job that the scheduler has started again writes on in the same log.
-    last = text[max(0, text.rfind(f"\n{STARTED}")) :]
-    ended = ENDED.findall(last)
-    if f"\n{job.header}\n" not in "\n" + text[: HEAD + len(job.header)] or not ended:
+    if f"\n{job.header}\n" not in "\n" + text[: HEAD + len(job.header)]:
         return "incomplete"
-    return "done" if ended[-1] in (("0", "", ""), ("", "", "0")) else "failed"
+    return ended(text) or "incomplete"
 
 
 def rotate(log: Path) -> None:

@@ -86,6 +86,8 @@ def read_qstat(text: str, submission: Submission) -> dict[int, Condition]:
         if submission.array and (index is None or not index[1]):
             continue  # the array as a whole
         number = int(index[1]) if submission.array and index else submission.numbers[0]
+        if number not in submission.numbers:
+            continue
         state, comment = STATES.get(values["job_state"], scheduler.RUNNING), values.get("comment", "")
         if state == scheduler.ENDED:
             code = int(values.get("Exit_status", 0))

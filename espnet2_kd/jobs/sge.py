@@ -75,6 +75,8 @@ def read_qstat(text: str, submissions: Sequence[Submission]) -> dict[int, Condit
             continue
         number = one.offset + int(words[-1]) if one.array else one.numbers[0]
         state = words[4]
+        if number not in one.numbers:
+            continue
         if "E" in state:
             found[number] = Condition(scheduler.ENDED, f"in Grid Engine's error state: qstat -j {one.id} says why")
         elif "q" in state or "w" in state:
@@ -92,6 +94,8 @@ def read_qacct(text: str, submission: Submission) -> dict[int, Condition]:
         if values.get("jobnumber") != submission.id:
             continue
         number = submission.offset + int(values["taskid"]) if submission.array else submission.numbers[0]
+        if number not in submission.numbers:
+            continue
         failed, _, why = values.get("failed", "0").partition(":")
         state = scheduler.ENDED
         if re.search(r"h_rt|wallclock", why):

@@ -87,13 +87,15 @@ class Slurm:
     def _read(self, text: str, submissions: Sequence[Submission]) -> dict[int, Condition]:
         """Read `id|state|reason` lines; of a job that was started again, the last line counts."""
         found = {}
-        members = {one.id: one for one in submissions}
+        members = {one.id: (one, set(one.numbers)) for one in submissions}
         for line in text.splitlines():
             match = re.fullmatch(r"(\d+)(?:_(\d+))?\|([A-Z_]+)[^|]*\|(.*)", line.strip())
-            one = members.get(match[1]) if match else None
-            if one is None:
+            if match is None or match[1] not in members:
                 continue
-            number = one.offset + int(match[2]) if one.array and match[2] else one.numbers[0]
+            one, numbers = members[match[1]]
+            number = one.offset + int(match[2]) if match[2] else one.numbers[0]
+            if number not in numbers:
+                continue
             detail = "" if match[4] == "None" else match[4]
             found[number] = Condition(STATES.get(match[3], scheduler.RUNNING), detail)
         return found

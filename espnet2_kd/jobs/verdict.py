@@ -14,6 +14,7 @@ from espnet2_kd.jobs.record import Record
 from espnet2_kd.jobs.scheduler import Condition
 
 DONE, FAILED, AGAIN = "done", "failed", "to be run again"
+FINAL = (DONE, FAILED, AGAIN)
 PLAIN = (None, scheduler.RUNNING, scheduler.ENDED, scheduler.FAILED)  # states that name no reason
 SETTLE_SECONDS = 4.0  # for a status file after the scheduler's word that a task has failed
 LAG_SECONDS = 60.0  # for a status file after the scheduler's word that a task has ended well, and the other way round
@@ -26,10 +27,6 @@ class Verdict:
 
     state: str
     reason: str = ""
-
-    @property
-    def is_final(self) -> bool:
-        return self.state in (DONE, FAILED, AGAIN)
 
 
 def judge(record: Record, condition: Condition | None, waited: float, trace: str | None = None) -> Verdict:

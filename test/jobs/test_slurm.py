@@ -83,7 +83,7 @@ def test_an_array_runs_as_arrays_no_larger_than_slurm_takes(slurm, start, tmp_pa
         rf"# Finished at {date} with status 0\n",
         log,
     ), log
-    assert set(states(tmp_path).values()) == {"done"}
+    assert list(states(tmp_path).values()) == [["done", ""]] * 8
     for path in (tmp_path / "log/q", tmp_path / "log/q/x"):
         assert path.stat().st_mode & 0o777 == 0o700
     assert not (tmp_path / "log/q/x/environment.json").exists()
@@ -109,7 +109,7 @@ def test_failures_are_named_and_only_they_run_again(slurm, start, tmp_path):
         "  log/x.2.log: killed by SIGKILL (out of memory?)",
         "  log/x.3.log: exit code 7",
     ]
-    assert states(tmp_path)["1"].startswith("failed: out of memory")
+    assert states(tmp_path)["1"] == ["failed", "out of memory (give it more with --mem)"]
     told = [line for line in said if line.startswith("run.py: ")]
     assert sorted(told) == [f"run.py: {line.strip()}" for line in said[-4:-1]]
 
@@ -127,7 +127,7 @@ def test_a_task_that_somebody_cancels_is_named_at_once(slurm, start, tmp_path):
     assert process.stderr.readline().startswith("run.py: log/x.2.log: cancelled")
     assert time.monotonic() - began < 10
     assert finish(process)[0] == 1
-    assert states(tmp_path)["2"].startswith("failed: cancelled")
+    assert states(tmp_path)["2"] == ["failed", "cancelled (somebody took it out of the queue)"]
 
 
 def test_a_preempted_job_is_waited_for(slurm, start, tmp_path):
@@ -172,7 +172,7 @@ def test_ctrl_c_leaves_no_job_behind(slurm, start, tmp_path):
     assert finish(process) == (128 + signal.SIGINT, [])
     assert [line for line in slurm.queue() if line[2] == "x"] == []
     assert not any(is_alive(pid) for pid in children)
-    assert set(states(tmp_path).values()) == {"cancelled"}
+    assert list(states(tmp_path).values()) == [["cancelled", ""]] * 5
 
 
 def test_jobs_of_a_killed_driver_are_taken_over(slurm, start, tmp_path):

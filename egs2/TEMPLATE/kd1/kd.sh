@@ -93,9 +93,8 @@ read -ra asr_arg_list <<<"${asr_args}"
 read -ra score_opt_list <<<"${score_opts}"
 read -ra data_opt_list <<<"${local_data_opts}"
 ! "${synthetic}" || data_opt_list+=(--synthetic true)
-read -ra train_command <<<"${train_cmd}"
-read -ra cuda_command <<<"${cuda_cmd}"
-read -ra decode_command <<<"${decode_cmd}"
+train_command=() cuda_command=() decode_command=()
+set_commands
 
 [[ -z ${hf_model} ]] || token_type=hugging_face
 token_name=${token_type}${hf_model:+_$(basename "${hf_model}")}
@@ -139,10 +138,27 @@ stage_1_data() {
 # format_set SET OUT OPTION...: writes the audio of data/SET into OUT in one format and one sampling rate.
 format_set() {
     local from=data/$1 to=$2
-    shift 2
-    once "${to}/.done" "${from}"/{wav.scp,segments,text,utt2spk} -- \
-        python3 -m espnet2_kd.bin.format_audio --fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "$@" \
-        "${from}" "${to}"
+    local -a inputs=("${from}"/{wav.scp,segments,text,utt2spk})
+    local -a options=(--fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "${@:3}")
+    if is_local "${train_cmd}"; then
+        once "${to}/.done" "${inputs[@]}" -- python3 -m espnet2_kd.bin.format_audio "${options[@]}" "${from}" "${to}"
+    else
+        once "${to}/.done" "${inputs[@]}" -- format_parts "${from}" "${to}" "${options[@]}" --nj 1
+    fi
+}
+
+# format_parts FROM TO OPTION...: as format_audio, in an array of jobs whose parts are then put together.
+format_parts() {
+    local from=$1 to=$2 jobs part
+    local -a parts=()
+    jobs=$(num_jobs "${nj}" "${from}/utt2spk")
+    for ((part = 1; part <= jobs; part++)); do
+        parts+=("${to}/parts${jobs}/${part}")
+    done
+    python3 -m espnet2_kd.bin.data_dir split --num "${jobs}" "${from}" "${to}/split${jobs}"
+    "${train_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${to}/format.JOB.log" \
+        python3 -m espnet2_kd.bin.format_audio "${@:3}" "${to}/split${jobs}/JOB" "${to}/parts${jobs}/JOB"
+    python3 -m espnet2_kd.bin.data_dir combine "${to}" "${parts[@]}"
 }
 
 stage_2_feats() {
