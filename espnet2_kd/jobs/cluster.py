@@ -63,6 +63,8 @@ class Array:
         live &= self.open
         if live:
             self.progress.tell(f"run.py: {len(live)} jobs are still in the queue from an earlier run: taken over")
+            for number in live:
+                self.progress.skip(self.jobs[number])
             self.submitted = [replace(one, numbers=sorted(live & set(one.numbers))) for one in earlier]
         else:
             self.folder.remove_scripts()
@@ -75,7 +77,7 @@ class Array:
             self.folder.output(number).unlink(missing_ok=True)
             for known in (self.records, self.conditions, self.over_since):
                 known.pop(number, None)
-            self.progress.skip(self.jobs[number])
+            self.progress.renew(self.jobs[number])
         for submission in self.queue.batches(numbers) if numbers else []:
             self.waiting.append(submission)
 

@@ -92,6 +92,6 @@ def read_qstat(text: str, submission: Submission) -> dict[int, Condition]:
         if state == scheduler.ENDED:
             code = int(values.get("Exit_status", 0))
             named = (reason for reason, pattern in COMMENTS.items() if code != 0 and pattern.search(comment))
-            state = EXITS.get(code) or next(named, scheduler.ENDED)
+            state = EXITS.get(code) or next(named, scheduler.FAILED if code else scheduler.ENDED)
         found[number] = Condition(state, comment)
     return found

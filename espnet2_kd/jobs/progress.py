@@ -24,6 +24,10 @@ class Progress:
         """Leave out what a job's log already holds."""
         self.offsets[job.number] = job.log.stat().st_size if job.log.exists() else 0
 
+    def renew(self, job: Job) -> None:
+        """Expect a new log from a job."""
+        self.offsets.pop(job.number, None)
+
     def follow(self, job: Job) -> None:
         """Report what a job has logged since the last look."""
         if self.pattern is None:

@@ -25,8 +25,7 @@ REMEDIES = {
 # What schedulers write into a task's output when they end it, where its state alone does not tell.
 TRACES = {
     OUT_OF_MEMORY: re.compile(
-        r"oom.kill|exceed(ed|s) (job |step )?memory limit|out of memory|exceed(ed|s).{0,40}\b(vmem|h_vmem|resource_limit_mem|mem)\b",
-        re.I,
+        r"oom.kill|exceeded (job |step )?memory limit|out of memory|\b(mem|vmem|h_vmem)\b.{0,40}exceed", re.I
     ),
     TIME_LIMIT: re.compile(r"DUE TO TIME LIMIT|walltime .{0,40}exceed", re.I),
     PREEMPTED: re.compile(r"DUE TO PREEMPTION", re.I),

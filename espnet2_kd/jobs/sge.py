@@ -12,7 +12,8 @@ from espnet2_kd.jobs.request import Request
 from espnet2_kd.jobs.scheduler import Condition, SubmitError, UnreachableError, ask
 
 MAX_TASKS = 75000  # Grid Engine's own default of max_aj_tasks
-KILLED = 137
+KILLED = 137  # the exit status of what SIGKILL has ended
+KILLED_OUTSIDE = "killed, by qdel or for its memory"
 
 
 class Sge:
@@ -78,7 +79,7 @@ def read_qstat(text: str, submissions: Sequence[Submission]) -> dict[int, Condit
         if number not in one.numbers:
             continue
         if "E" in state:
-            found[number] = Condition(scheduler.ENDED, f"in Grid Engine's error state: qstat -j {one.id} says why")
+            found[number] = Condition(scheduler.FAILED, f"in Grid Engine's error state: qstat -j {one.id} says why")
         elif "q" in state or "w" in state:
             found[number] = Condition(scheduler.PENDING, "held" if "h" in state else "")
         else:
@@ -96,20 +97,24 @@ def read_qacct(text: str, submission: Submission) -> dict[int, Condition]:
         number = submission.offset + int(values["taskid"]) if submission.array else submission.numbers[0]
         if number not in submission.numbers:
             continue
-        failed, _, why = values.get("failed", "0").partition(":")
-        state = scheduler.ENDED
-        if re.search(r"h_rt|wallclock", why):
-            state = scheduler.TIME_LIMIT
-        elif re.search(r"h_vmem|memory", why) or _is_over_memory(values):
-            state = scheduler.OUT_OF_MEMORY
-        elif re.search(r"deleted|qdel", values.get("deleted_by", "") + why) and "NONE" not in values.get(
-            "deleted_by", "NONE"
-        ):
-            state = scheduler.CANCELLED
-        elif failed.strip() == "21" or "rescheduling" in why:
-            state = scheduler.NODE_FAILURE
-        found[number] = Condition(state, why.strip())
+        found[number] = _condition(values)
     return found
+
+
+def _condition(values: dict[str, str]) -> Condition:
+    """What an entry of the accounts says; Grid Engine has one text for all its limits, and none for qdel."""
+    failed, _, why = values.get("failed", "0").partition(":")
+    failed, why = failed.strip(), why.strip()
+    status = values.get("exit_status", "0").split()[0]
+    if _is_over_memory(values):
+        return Condition(scheduler.OUT_OF_MEMORY, why)
+    if "h_rt" in why and "h_rt=" in values.get("category", ""):
+        return Condition(scheduler.TIME_LIMIT, why)
+    if failed == "100" and status == str(KILLED):
+        return Condition(KILLED_OUTSIDE, why)
+    if "rescheduling" in why:
+        return Condition(scheduler.NODE_FAILURE, why)
+    return Condition(scheduler.ENDED if failed == status == "0" else scheduler.FAILED, why)
 
 
 def _is_over_memory(values: dict[str, str]) -> bool:

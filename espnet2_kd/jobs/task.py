@@ -99,8 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     about = {key: value for key, value in os.environ.items() if key.startswith(SCHEDULERS)}
     os.environ.update(folder.read_environment())
     running = Record("running", host, name, attempt, began)
-    record.write(folder.record(args.number), running)
     with sys.stdout.buffer if args.inherit else _open_log(job, array["rotate"], attempt) as output:
+        record.write(folder.record(args.number), running)  # only now, since whoever reads it follows the log
         output.write(log.cluster_head(job, host, about).encode())
         output.flush()
         if args.tied:

@@ -67,8 +67,8 @@ def _ended(record: Record, state: str | None, trace: str | None) -> Verdict:
     if record.returncode == INTERRUPTED and named != scheduler.CANCELLED:
         return Verdict(AGAIN, named or "interrupted")
     killed = record.returncode is not None and (record.returncode < 0 or record.returncode > 128)
-    # A task that failed by itself may still be called cancelled or preempted by what happened to it afterwards.
-    if named is not None and (killed or named != scheduler.CANCELLED):
+    # What failed by itself may have been cancelled, or gone over its time, just then.
+    if named is not None and (killed or record.returncode == INTERRUPTED or named == scheduler.OUT_OF_MEMORY):
         return Verdict(FAILED, _with_remedy(named))
     return Verdict(FAILED, log.reason(record.returncode or 0))
 

@@ -1,6 +1,7 @@
-"""A real Slurm of one node, started in a temporary folder on this machine's loopback, with ports of its own."""
+"""A real Slurm and a real Grid Engine of one node each, in temporary folders, on this machine's loopback, with ports of their own."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
+GRID_ENGINE = Path("/usr/lib/gridengine")
+GRID_ENGINE_SHARE = Path("/usr/share/gridengine")
 PATH = f"{os.environ['PATH']}:/usr/sbin"
 CPUS = 4  # told to Slurm, whatever the machine has; its tasks here sleep or are tiny
 
@@ -75,14 +78,73 @@ class Slurm:
         return [line.split("|") for line in self.ask("squeue", "-h", "-r", "-o", "%i|%T|%j").splitlines()]
 
     def stop(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in reversed(self.processes):
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        stop(self.processes)
+
+
+@dataclass
+class GridEngine:
+    """The running Grid Engine: the environment its commands need."""
+
+    environment: dict[str, str]
+
+    def ask(self, *words: str, check: bool = True) -> str:
+        """Run one of its commands and return what it prints."""
+        ended = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False, timeout=30)
+        assert ended.returncode == 0 or not check, f"{' '.join(words)}: {ended.stderr}{ended.stdout}"
+        return ended.stdout
+
+
+QUEUE = """
+qname all.q
+hostlist @allhosts
+seq_no 0
+load_thresholds NONE
+suspend_thresholds NONE
+nsuspend 1
+suspend_interval 00:05:00
+priority 0
+min_cpu_interval 00:05:00
+processors UNDEFINED
+qtype BATCH
+ckpt_list NONE
+pe_list NONE
+rerun FALSE
+slots 4
+tmpdir /tmp
+shell /bin/bash
+prolog NONE
+epilog NONE
+shell_start_mode posix_compliant
+starter_method NONE
+suspend_method NONE
+resume_method NONE
+terminate_method NONE
+notify 00:00:60
+owner_list NONE
+user_lists NONE
+xuser_lists NONE
+subordinate_list NONE
+complex_values NONE
+projects NONE
+xprojects NONE
+calendar NONE
+initial_state default
+""" + "".join(
+    f"{kind}_{what} INFINITY\n"
+    for what in ("rt", "cpu", "fsize", "data", "stack", "core", "rss", "vmem")
+    for kind in ("s", "h")
+)
+
+
+def stop(processes: list[subprocess.Popen]) -> None:
+    for process in reversed(processes):
+        process.terminate()
+    for process in reversed(processes):
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def free_ports(number: int) -> list[int]:
@@ -159,3 +221,64 @@ def is_idle(cluster: Slurm) -> bool:
         ["sinfo", "-h", "-o", "%T"], env=cluster.environment, capture_output=True, text=True, check=False
     )
     return ended.returncode == 0 and "idle" in ended.stdout.split()
+
+
+@pytest.fixture(scope="session")
+def grid_engine(tmp_path_factory):
+    """The cluster; tests that need it are skipped where Debian's gridengine packages are not installed."""
+    if not all((GRID_ENGINE / name).exists() for name in ("sge_qmaster", "sge_execd", "qsub", "spoolinit")):
+        pytest.skip("no Grid Engine: apt-get install gridengine-master gridengine-exec gridengine-client")
+    if os.getuid() != 0:
+        pytest.skip("sge_execd runs tasks as their users, which takes root")
+    folder = tmp_path_factory.mktemp("sge", numbered=True)
+    folder.chmod(0o755)
+    common = folder / "default/common"
+    common.mkdir(parents=True)
+    (folder / "util").symlink_to(GRID_ENGINE_SHARE / "util")
+    for name in ("bin", "lib", "utilbin"):
+        (folder / name).symlink_to(Path("/var/lib/gridengine") / name)
+    for name in ("qmaster", "execd", "spooldb"):
+        (folder / name).mkdir()
+    bootstrap = (GRID_ENGINE_SHARE / "default-bootstrap").read_text().replace("/var/spool/gridengine", str(folder))
+    (common / "bootstrap").write_text(bootstrap.replace("sgeadmin", "none    "))
+    (common / "act_qmaster").write_text("localhost\n")
+    (common / "host_aliases").write_text(f"localhost {socket.gethostname()}\n")
+    settings = (GRID_ENGINE_SHARE / "default-configuration").read_text().replace("/var/spool/gridengine", str(folder))
+    (folder / "configuration").write_text(re.sub(r"(min_[ug]id) .*", r"\1 0", settings))
+    ports = dict(zip(("SGE_QMASTER_PORT", "SGE_EXECD_PORT"), map(str, free_ports(2))))
+    cluster = GridEngine({**os.environ, "SGE_ROOT": str(folder), "SGE_CELL": "default", "SGE_ND": "1", **ports})
+    cluster.ask(str(GRID_ENGINE / "spoolinit"), "berkeleydb", "libspoolb", f"{folder}/spooldb", "init")
+    for what in (
+        ("configuration", str(folder / "configuration")),
+        ("complexes", str(GRID_ENGINE_SHARE / "util/resources/centry")),
+        ("usersets", str(GRID_ENGINE_SHARE / "util/resources/usersets")),
+        ("managers", "root"),
+    ):
+        cluster.ask(str(GRID_ENGINE / "spooldefaults"), *what)
+    processes = []
+
+    def begin(name: str) -> None:
+        with (folder / f"{name}.out").open("w") as output:
+            command = [str(GRID_ENGINE / name)]
+            processes.append(
+                subprocess.Popen(command, env=cluster.environment, stdout=output, stderr=subprocess.STDOUT)
+            )
+
+    try:
+        begin("sge_qmaster")
+        wait_until(lambda: "root" in cluster.ask("qconf", "-sm", check=False), 30, f"sge_qmaster; see {folder}")
+        for option in ("-ah", "-as"):
+            cluster.ask("qconf", option, "localhost", check=False)
+        begin("sge_execd")
+        wait_until(
+            lambda: "lx-" in cluster.ask("qhost", "-h", "localhost", check=False), 30, f"sge_execd; see {folder}"
+        )
+        (folder / "hosts").write_text("group_name @allhosts\nhostlist localhost\n")
+        (folder / "queue").write_text(QUEUE.lstrip())
+        schedule = re.sub(r"(schedule_interval|flush_\w+_sec) .*", r"\1 1", cluster.ask("qconf", "-ssconf"))
+        (folder / "schedule").write_text(schedule.replace("schedule_interval 1", "schedule_interval 0:0:1"))
+        for option, name in (("-Ahgrp", "hosts"), ("-Aq", "queue"), ("-Msconf", "schedule")):
+            cluster.ask("qconf", option, str(folder / name))
+        yield cluster
+    finally:
+        stop(processes)
