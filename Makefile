@@ -5,10 +5,10 @@ export PYTHONUTF8 := 1
 # Tests run in parallel processes; more threads in each would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check lint unit recipes lock clean
+.PHONY: help setup demo test check lint unit recipes test-cluster lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 setup: ## tools/venv with the locked versions, and sclite, espeak-ng, shellcheck, bats through apt
 	@tools/setup.sh
@@ -29,10 +29,13 @@ lint: setup ## ruff, import contracts, shellcheck
 
 unit: setup ## tests of every part
 	bats test/shell
-	python -m pytest -q -n auto --ignore test/recipes test
+	python -m pytest -q -n auto --ignore test/recipes --ignore test/jobs/cluster test
 
 recipes: setup ## small runs of the recipes
 	python -m pytest -q -n auto --dist worksteal test/recipes
+
+test-cluster: setup ## a whole recipe through a real Slurm, and a real Grid Engine (some minutes)
+	python -m pytest -q test/jobs/cluster
 
 lock: ## tools/requirements.lock anew, from pyproject.toml
 	tools/lock.sh

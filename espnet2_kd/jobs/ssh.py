@@ -63,7 +63,7 @@ class Ssh:
 
     def conditions(self, submissions: Sequence[Submission]) -> dict[int, Condition]:
         self._start()
-        found = dict.fromkeys(self.waiting, Condition(scheduler.PENDING, "every machine has its share"))
+        found = {}
         for number, (host, ssh) in self.running.items():
             code = ssh.poll()
             if code is None:
@@ -73,7 +73,7 @@ class Ssh:
                 found[number] = Condition(
                     scheduler.NODE_FAILURE if lost else scheduler.ENDED, f"{host}: {'no connection' if lost else code}"
                 )
-        return found
+        return {**found, **dict.fromkeys(self.waiting, Condition(scheduler.PENDING, "every machine has its share"))}
 
     def cancel(self, submissions: Sequence[Submission]) -> None:
         self.waiting.clear()
