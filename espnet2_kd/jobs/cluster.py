@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from espnet2_kd.jobs import record, scheduler, verdict
 from espnet2_kd.jobs.folder import Folder, Submission
@@ -74,11 +75,12 @@ class Array:
         """Queue jobs up for submission."""
         for number in numbers:
             record.write(self.folder.record(number), Record("submitted"))
-            self.folder.output(number).unlink(missing_ok=True)
             for known in (self.records, self.conditions, self.over_since):
                 known.pop(number, None)
             self.progress.renew(self.jobs[number])
         for submission in self.queue.batches(numbers) if numbers else []:
+            for number in submission.numbers:
+                self._output(submission, number).unlink(missing_ok=True)
             self.waiting.append(submission)
 
     def step(self) -> None:
@@ -93,7 +95,7 @@ class Array:
             self._ask(now)
         again = []
         for one in self.submitted:
-            judged = {number: self._conclude(number, now) for number in one.numbers}
+            judged = {number: self._conclude(one, number, now) for number in one.numbers}
             one.numbers = [number for number, state in judged.items() if state not in verdict.FINAL]
             again += [number for number, state in judged.items() if state == verdict.AGAIN]
         self.hand_in(again)
@@ -179,7 +181,7 @@ class Array:
         self.ask_seconds = min(ASK_SECONDS[1], self.ask_seconds * 1.5) if still else ASK_SECONDS[0]
         self.next_ask = now + self.ask_seconds
 
-    def _conclude(self, number: int, now: float) -> str:
+    def _conclude(self, one: Submission, number: int, now: float) -> str:
         """Judge one job, act on it, and return the state it is in."""
         job, condition = self.jobs[number], self.conditions.get(number)
         known = self.records.get(number, (0, Record("submitted")))[1]
@@ -187,7 +189,7 @@ class Array:
         if not unclear or self.silent_since is not None:
             self.over_since.pop(number, None)
         waited = now - self.over_since.setdefault(number, now) if unclear else 0.0
-        text = self._output(number) if unclear and known.returncode != 0 else ""
+        text = self._said(one, number) if unclear and known.returncode != 0 else ""
         found = verdict.judge(known, condition, waited, scheduler.trace(text))
         if known.attempt and found.state != verdict.AGAIN:
             self.progress.follow(job)
@@ -228,10 +230,13 @@ class Array:
             self.written = dict(self.states)
             self.folder.write_states(self.backend, self.written)
 
-    def _output(self, number: int) -> str:
+    def _output(self, one: Submission, number: int) -> Path:
+        return self.folder.path / one.output(number - one.offset if one.array else number)
+
+    def _said(self, one: Submission, number: int) -> str:
         """What the scheduler has written about a job."""
         try:
-            return self.folder.output(number).read_text(encoding="utf-8", errors="replace")
+            return self._output(one, number).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 

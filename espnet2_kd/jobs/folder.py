@@ -51,6 +51,10 @@ class Submission:
     id: str = ""
     script: str = ""
 
+    def output(self, index: int | str) -> str:
+        """The name of what the scheduler says of a task, by its index, or by the scheduler's word for it."""
+        return f"{self.offset}+{index}.out" if self.offset else f"{index}.out"
+
 
 class Folder:
     """The folder of one array."""
@@ -73,9 +77,6 @@ class Folder:
 
     def record(self, number: int) -> Path:
         return self.path / f"{number}.json"
-
-    def output(self, number: int | str) -> Path:
-        return self.path / f"{number}.out"
 
     def write_array(self, request: Request) -> bool:
         """Say what the tasks are; whether the array was the same before, so that its tasks may go on."""

@@ -48,15 +48,15 @@ class Pbs:
         return [Submission(run, array=len(run) > 1) for run in scheduler.stretches(numbers, size)]
 
     def submit(self, submission: Submission) -> None:
-        number, output = '"${PBS_ARRAY_INDEX}"', self.folder.output("^array_index^")
+        number, output = '"${PBS_ARRAY_INDEX}"', submission.output("^array_index^")
         words = [*self.words, "-r", "y"]
         if submission.array:
             limit = self.request.number("max_jobs_run")
             words += ["-J", scheduler.span(submission.numbers) + (f"%{limit}" if limit else "")]
         else:
-            number, output = str(submission.numbers[0]), self.folder.output(submission.numbers[0])
+            number, output = str(submission.numbers[0]), submission.output(submission.numbers[0])
         submission.script = str(self.folder.write_script(number))
-        ended = ask([*words, "-j", "oe", "-o", str(output), submission.script])
+        ended = ask([*words, "-j", "oe", "-o", str(self.folder.path / output), submission.script])
         if ended.returncode != 0 or not ended.stdout.strip():
             raise SubmitError(f"{' '.join(words)}: {ended.stderr.strip() or ended.stdout.strip()}")
         submission.id = ended.stdout.split()[-1]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from espnet2_kd.jobs import process, scheduler
 from espnet2_kd.jobs.folder import Folder, Submission
-from espnet2_kd.jobs.job import substitute
 from espnet2_kd.jobs.request import Request, UsageError, driver_words
 from espnet2_kd.jobs.scheduler import Condition, SubmitError
 
@@ -47,7 +46,7 @@ class Plugged:
         words = [*self.words, *([f"{name}={numbers[0]}:{numbers[-1]}"] if submission.array else []), self.request.log]
         for number in numbers:
             self.folder.job(self.folder.read_array(), number).log.parent.mkdir(parents=True, exist_ok=True)
-        with self.folder.output(substitute(name, name, numbers[0])).open("wb") as output:
+        with (self.folder.path / submission.output(numbers[0])).open("wb") as output:
             try:
                 driver = subprocess.Popen(
                     [*words, "bash", str(script), task],

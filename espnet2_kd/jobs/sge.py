@@ -34,7 +34,7 @@ class Sge:
         return [Submission(run, min(run[0] - 1, 0)) for run in scheduler.stretches(numbers, size)]
 
     def submit(self, submission: Submission) -> None:
-        number, output = f'"$(({submission.offset} + SGE_TASK_ID))"', self.folder.output("$TASK_ID")
+        number, output = f'"$(({submission.offset} + SGE_TASK_ID))"', submission.output("$TASK_ID")
         words = [*self.words, "-terse", "-N", f"kd_{self.folder.path.name}", "-r", "y"]
         if self.request.number("save_seconds"):
             words.append("-notify")  # SIGUSR2 before the end; how long before is a matter of the queue
@@ -43,9 +43,9 @@ class Sge:
             limit = self.request.number("max_jobs_run")
             words += ["-tc", str(limit)] if limit else []
         else:
-            number, output = str(submission.numbers[0]), self.folder.output(submission.numbers[0])
+            number, output = str(submission.numbers[0]), submission.output(submission.numbers[0])
         submission.script = str(self.folder.write_script(number))
-        ended = ask([*words, "-j", "y", "-o", str(output), submission.script])
+        ended = ask([*words, "-j", "y", "-o", str(self.folder.path / output), submission.script])
         found = re.search(r"^(\d+)(?:\.\d+-\d+:\d+)?$", ended.stdout, re.MULTILINE)
         if ended.returncode != 0 or not found:
             raise SubmitError(f"{' '.join(words)}: {ended.stderr.strip() or ended.stdout.strip()}")

@@ -50,7 +50,7 @@ class Slurm:
         return [Submission(list(group), size * index) for index, group in groupby(numbers, lambda n: n // size)]
 
     def submit(self, submission: Submission) -> None:
-        number, output = f'"$(({submission.offset} + SLURM_ARRAY_TASK_ID))"', self.folder.output("%a")
+        number, output = f'"$(({submission.offset} + SLURM_ARRAY_TASK_ID))"', submission.output("%a")
         words = [*self.words, "--parsable", "--open-mode=append", "--requeue"]
         seconds = self.request.number("save_seconds")
         if seconds:
@@ -63,9 +63,9 @@ class Slurm:
             limit = self.request.number("max_jobs_run")
             words.append(f"--array={indices}" + (f"%{limit}" if limit else ""))
         else:
-            number, output = str(submission.numbers[0]), self.folder.output(submission.numbers[0])
+            number, output = str(submission.numbers[0]), submission.output(submission.numbers[0])
         submission.script = str(self.folder.write_script(number))
-        ended = ask([*words, f"--output={output}", submission.script])
+        ended = ask([*words, f"--output={self.folder.path / output}", submission.script])
         if ended.returncode != 0 or not ended.stdout.strip():
             raise SubmitError(f"{' '.join(words)}: {ended.stderr.strip() or ended.stdout.strip()}")
         # `id` or, where clusters are joined, `id;cluster`

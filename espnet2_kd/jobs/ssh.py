@@ -97,7 +97,7 @@ class Ssh:
                 return
             host = min(room, key=lambda name: busy[name] / self.machines[name])
             number = self.waiting.pop(0)
-            with self.folder.output(number).open("wb") as output:
+            with (self.folder.path / f"{number}.out").open("wb") as output:
                 ssh = subprocess.Popen(
                     [*self.command, host, f"bash {shlex.quote(str(self.script))} {number}"],
                     stdin=subprocess.PIPE,

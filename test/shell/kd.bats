@@ -190,6 +190,11 @@ stages_of() {
     [ "$(grep -c 'run.py --backend slurm --save-seconds 120 --rotate --gpu 1' <<<"${output}")" -eq 6 ]
     [[ "$(grep -- '--collect_stats' <<<"${output}")" == *"run.py --backend slurm --pick failed\\,incomplete JOB=1:32 "* ]]
     [ "$(grep -c 'format_parts data/' <<<"${output}")" -eq 3 ]
+    cmd_backend=slurm run "${kd}" "${sets[@]}" --dry_run true --num_nodes 2 --stage 4 --stop_stage 4
+    [[ "${output}" == *" --num-nodes 2 --follow "*" srun python3 -m espnet2_kd.bin.asr_train "*"--multiprocessing_distributed true --dist_launcher slurm"* ]]
+    run "${kd}" "${sets[@]}" --dry_run true --num_nodes 2
+    [ "${status}" -eq 1 ]
+    [[ "${output}" == *"set cmd_backend=slurm" ]]
     cmd_backend=lsf run "${kd}" "${sets[@]}" --dry_run true
     [ "${status}" -eq 1 ]
     [[ "${output}" == *"unknown cmd_backend 'lsf'; known: local slurm sge pbs ssh" ]]

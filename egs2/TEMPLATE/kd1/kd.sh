@@ -22,6 +22,7 @@ dry_run=false             # print the commands instead of running them
 nj=32                     # parallel jobs in data preparation and statistics
 inference_nj=32           # parallel jobs in decoding
 ngpu=1                    # GPUs for training; where there is none, the CPU is used
+num_nodes=1               # machines of one training, each with that many GPUs (Slurm)
 num_threads=0             # CPU threads of a training; 0: one, or its share of the cores where there is no GPU
 dumpdir=dump              # where formatted audio goes
 expdir=exp                # where models and results go
@@ -255,11 +256,16 @@ train() {
     asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
         --normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz" \
         --fold_length 80000 --fold_length 150 "${options[@]}"
-    ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
+    ((ngpu * num_nodes < 2)) || train_argv+=(--multiprocessing_distributed true)
+    local -a machines=()
+    if ((num_nodes > 1)); then
+        machines=(--num-nodes "${num_nodes}")
+        train_argv=(srun "${train_argv[@]}" --dist_launcher slurm)
+    fi
     "${dry_run}" || prepare_exp "${exp}" "${asr_args}" \
         "$(printf '%q ' "${TEMPLATE}/kd.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     once "${exp}/.done" "${inputs[@]}" -- \
-        "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" \
+        "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" "${machines[@]}" \
         --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${train_argv[@]}"
 }
 
