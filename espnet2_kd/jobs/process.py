@@ -13,6 +13,7 @@ from typing import IO
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 30.0  # for a training to end its step and to save
+CHILDREN_SECONDS = 5.0  # for what it leaves behind
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -47,15 +48,18 @@ def end(processes: Collection[subprocess.Popen], hurry: Callable[[], bool] = lam
     for process in processes:
         if process.poll() is None:
             process.terminate()
-    deadline = time.monotonic() + GRACE_SECONDS
-    while time.monotonic() < deadline and not hurry() and any(process.poll() is None for process in processes):
-        time.sleep(POLL_SECONDS)
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        alive = [process for process in processes if signal_group(process, sign)]
-        if sign == signal.SIGTERM and alive:
-            time.sleep(POLL_SECONDS)
+    _wait(lambda: all(process.poll() is not None for process in processes), GRACE_SECONDS, hurry)
+    left = [process for process in processes if signal_group(process, signal.SIGTERM)]
+    _wait(lambda: not any(signal_group(process, 0) for process in left), CHILDREN_SECONDS, hurry)
     for process in processes:
+        signal_group(process, signal.SIGKILL)
         process.wait()
+
+
+def _wait(condition: Callable[[], bool], seconds: float, hurry: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and not hurry() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
 
 
 def signal_group(process: subprocess.Popen, sign: int) -> bool:

@@ -183,7 +183,8 @@ def test_ctrl_c_leaves_no_job_behind(slurm, start, tmp_path):
     assert list(states(tmp_path).values()) == [["cancelled", ""]] * 5
 
 
-def test_jobs_of_a_killed_driver_are_taken_over(slurm, start, tmp_path):
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGHUP])
+def test_jobs_of_a_driver_that_is_gone_are_taken_over(slurm, start, tmp_path, sign):
     """A login node that goes down takes no training along; the next run waits for it, and starts what is missing."""
     words = (
         "JOB=1:3",
@@ -194,8 +195,8 @@ def test_jobs_of_a_killed_driver_are_taken_over(slurm, start, tmp_path):
     )
     process = start("--max-jobs-run", "2", *words)
     wait_for(tmp_path / "ran.2", "\n")
-    process.kill()
-    process.wait()
+    process.send_signal(sign)
+    process.wait(SECONDS)
     process = start("--max-jobs-run", "2", "--pick", "failed,incomplete", *words)
     assert "still in the queue from an earlier run: taken over" in process.stderr.readline()
     (tmp_path / "go").touch()
