@@ -46,7 +46,8 @@ class Slurm:
         if self.request.name is None:
             return [Submission([number], array=False) for number in numbers]
         limit = re.search(r"MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]).stdout)
-        size = int(limit[1]) if limit else MAX_ARRAY_SIZE
+        size = int(limit[1]) if limit else 0
+        size = size or MAX_ARRAY_SIZE  # where arrays are forbidden, sbatch says so
         return [Submission(list(group), size * index) for index, group in groupby(numbers, lambda n: n // size)]
 
     def submit(self, submission: Submission) -> None:
