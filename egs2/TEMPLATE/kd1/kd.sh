@@ -22,8 +22,8 @@ dry_run=false             # print the commands instead of running them
 nj=32                     # parallel jobs in data preparation and statistics
 inference_nj=32           # parallel jobs in decoding
 ngpu=1                    # GPUs for training; where there is none, the CPU is used
-num_nodes=1               # machines of one training, each with that many GPUs (Slurm)
 num_threads=0             # CPU threads of a training; 0: one, or its share of the cores where there is no GPU
+num_nodes=1               # machines of one training, each with ngpu GPUs (Slurm)
 dumpdir=dump              # where formatted audio goes
 expdir=exp                # where models and results go
 local_data_opts=""        # more options for local/data.sh
@@ -231,7 +231,7 @@ train() {
     exp=$(exp_of "${config}" "${seed}")
     confidence=$(value_of pseudo_labels "${config}")
     [[ -z ${confidence} ]] || add_pseudo_labels "${exp}" "${teacher}" "${confidence}"
-    local -a inputs options=() train_argv
+    local -a inputs options=() machines=() launcher=() train_argv
     mapfile -t inputs < <(with_bases "${config}")
     inputs+=("${token_dir}/tokens.txt" "${train_dir}"/{wav.scp,text})
     for part in train valid; do
@@ -253,20 +253,19 @@ train() {
         options+=(--teacher_cache "${expdir}/teacher_cache")
         once "${exp}/.cached" "${inputs[@]}" -- cache_features "${config}" "${exp}" ${teacher:+--teacher_exp "${teacher}"}
     fi
+    if ((num_nodes > 1)); then
+        machines=(--num-nodes "${num_nodes}") launcher=(srun)
+        options+=(--multiprocessing_distributed true --dist_launcher slurm)
+    fi
     asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
         --normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz" \
         --fold_length 80000 --fold_length 150 "${options[@]}"
-    ((ngpu * num_nodes < 2)) || train_argv+=(--multiprocessing_distributed true)
-    local -a machines=()
-    if ((num_nodes > 1)); then
-        machines=(--num-nodes "${num_nodes}")
-        train_argv=(srun "${train_argv[@]}" --dist_launcher slurm)
-    fi
+    ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
     "${dry_run}" || prepare_exp "${exp}" "${asr_args}" \
         "$(printf '%q ' "${TEMPLATE}/kd.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     once "${exp}/.done" "${inputs[@]}" -- \
         "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" "${machines[@]}" \
-        --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${train_argv[@]}"
+        --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${launcher[@]}" "${train_argv[@]}"
 }
 
 stage_4_teacher() {
