@@ -5,10 +5,10 @@ export PYTHONUTF8 := 1
 # Tests run in parallel processes; more threads in each would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check lint unit recipes test-faults fuzz soak lock clean
+.PHONY: help setup demo test check lint unit recipes test-cluster test-faults fuzz soak lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 setup: ## tools/venv with the locked versions, and sclite, espeak-ng, shellcheck, bats through apt
 	@tools/setup.sh
@@ -29,22 +29,25 @@ lint: setup ## ruff, import contracts, shellcheck
 
 unit: setup ## tests of every part
 	bats test/shell
-	python -m pytest -q -n auto --ignore test/recipes test
+	python -m pytest -q -n auto --ignore test/recipes --ignore test/jobs/cluster test
 
 recipes: setup ## small runs of the recipes
 	python -m pytest -q -n auto --dist worksteal test/recipes
 
-fuzz: setup ## hostile files for everything that reads files, SECONDS=3600 in all
-	python tools/fuzz/fuzz.py --seconds $(or $(SECONDS),3600)
-
-soak: setup ## a recipe killed KILLS=200 times and resumed each time, compared with an uninterrupted run
-	python tools/soak/soak.py --kills $(or $(KILLS),200)
+test-cluster: setup ## a whole recipe through a real Slurm, and a real Grid Engine (some minutes)
+	python -m pytest -q test/jobs/cluster
 
 BASELINE ?= false
 ROWS ?=
 
 test-faults: setup ## what broken data, crashes and attacks come to; BASELINE=true: ESPnet2's programs too; ROWS="F1 S2": only these
 	python test/faults $(ROWS) --baseline $(BASELINE) $(if $(ROWS),,--output test/faults/RESULTS.md)
+
+fuzz: setup ## hostile files for everything that reads files, SECONDS=3600 in all
+	python tools/fuzz/fuzz.py --seconds $(or $(SECONDS),3600)
+
+soak: setup ## a recipe killed KILLS=200 times and resumed each time, compared with an uninterrupted run
+	python tools/soak/soak.py --kills $(or $(KILLS),200)
 
 lock: ## tools/requirements.lock anew, from pyproject.toml
 	tools/lock.sh

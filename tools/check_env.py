@@ -106,7 +106,12 @@ def optional() -> list[Finding]:
         Finding(
             "transformers", package("transformers", ()).found, (), use="text and speech teachers from Hugging Face"
         ),
-        Finding("slurm", shutil.which("sbatch"), (), use="jobs on a cluster"),
+        Finding(
+            "slurm",
+            shutil.which("sbatch"),
+            (),
+            use="jobs on a cluster; the tests start one of their own (slurm-wlm, munge)",
+        ),
     ]
 
 

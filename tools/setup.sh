@@ -55,6 +55,8 @@ install_system_packages() {
     done
     # Not fatal: the stages that need one of them check for it, and say so.
     [[ ${#missing[@]} -eq 0 ]] || install_packages "${missing[@]}" || true
+    # The tests of jobs on a cluster start a Slurm of their own, and are skipped where there is none.
+    { command -v sbatch && command -v munge; } >/dev/null || install_packages slurm-wlm munge || true
 }
 
 # python_fits COMMAND: whether it is a Python that the locked packages are made for.

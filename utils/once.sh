@@ -15,11 +15,12 @@ run() {
 }
 
 # once STAMP INPUT... -- COMMAND...: runs the command unless STAMP tells that it has succeeded before, as it stands here
-# and on inputs of this content; how many processes, threads and GPUs share the work does not count. The logs of an
-# array (x.3.log) stay for the job driver's --pick as long as failure or interruption is the only reason to run again.
-# Of two runs, and of a run and what a killed one has left behind, the later one waits.
+# and on inputs of this content; where it runs, and how many processes, threads and GPUs share the work, does not count.
+# The logs of an array (x.3.log) stay for the job driver's --pick as long as failure or interruption is the only reason
+# to run again. Of two runs, and of a run and what a killed one has left behind, the later one waits.
 once() {
     local stamp=$1 here=${1%/*} key word lock previous=""
+    local where="backend|driver|mem|time|max-jobs-run|num-nodes|save-seconds"  # options of the job driver
     local -a inputs=(/dev/null) words=()
     shift
     while [[ $1 != -- ]]; do
@@ -32,7 +33,7 @@ once() {
         return
     fi
     for word in "$@"; do
-        [[ ${previous} =~ ^--(nj|ngpu|gpu|num-threads)$ ]] || words+=("${word}")
+        [[ ${word} =~ ^--(${where})$ || ${previous} =~ ^--(nj|ngpu|gpu|num-threads|${where})$ ]] || words+=("${word}")
         previous=${word}
     done
     mkdir -p "${here}"

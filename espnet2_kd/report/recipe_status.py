@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from espnet2_kd.jobs.log import ended
+from espnet2_kd.jobs.states import read_states
 
 LOCK = ".lock"
 STARTED = ".started"
 TAIL = 1 << 16  # bytes of a log that are looked at from its end
 JOB = re.compile(r"(.+)\.(\d+)\.log")
-ENDED = re.compile(r"^# Ended \(code (\d+)(; signal \d+)?\)", re.MULTILINE)
 EPOCH = re.compile(r"(\d+)/(\d+)epoch started(?:\. Estimated time to finish: (.+))?")
 RESULTS = re.compile(r"(\d+)epoch results: .*?\[valid\] (.+?), time=")
 COMPONENT = re.compile(r"\b(acc|loss)=([-\d.e+]+|nan)")
@@ -74,7 +76,8 @@ def _is_held(lock: Path) -> bool:
 
 
 def _detail(folder: Path) -> str:
-    parts = [*_training(folder / "train.log"), *_arrays(folder)]
+    queued = read_states(folder)
+    parts = [*_training(folder / "train.log"), *queued.values(), *_arrays(folder, queued)]
     return "; ".join(parts)
 
 
@@ -95,13 +98,12 @@ def _training(log: Path) -> Iterator[str]:
         yield lines[-1][:100]
 
 
-def _arrays(folder: Path) -> Iterator[str]:
+def _arrays(folder: Path, queued: Collection[str]) -> Iterator[str]:
     arrays: dict[str, list[str]] = {}
     for log in sorted(folder.glob("*.log")):
         match = JOB.fullmatch(log.name)
-        if match:
-            ended = ENDED.findall(_tail(log))
-            state = "unfinished" if not ended else "done" if ended[-1] == ("0", "") else "failed"
+        if match and match[1] not in queued:
+            state = ended(_tail(log)) or "unfinished"
             arrays.setdefault(match[1], []).append(state)
     for name, states in arrays.items():
         counts = ", ".join(

@@ -1,5 +1,6 @@
 """What `once` of utils/once.sh leaves behind tells how far a recipe is."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -58,6 +59,26 @@ def test_states(recipe, capsys):
         subprocess.run(["pkill", "-P", str(training.pid)], check=False)
         training.kill()
         training.wait()
+
+
+def test_jobs_of_a_cluster(recipe):
+    """States are those that the driver has written down, not what logs from before the array was submitted again look like."""
+    states = {
+        "1": ["done", ""],
+        "2": ["pending", "Resources"],
+        "3": ["failed", "out of memory"],
+        "4": ["running", "on n1"],
+    }
+    states |= {str(n): ["failed", "exit code 1"] for n in range(5, 9)}
+    for name, text in (("format", json.dumps({"backend": "slurm", "states": states})), ("broken", "{")):
+        folder = recipe / "dump/raw/train/q" / name
+        folder.mkdir(parents=True)
+        (folder / "states.json").write_text(text)
+    found = {step.where: step.detail for step in steps(recipe)}
+    assert found["dump/raw/train/.filtered"] == (
+        "format on slurm: 8 jobs, 5 failed (3: out of memory; 5: exit code 1; 6: exit code 1; and 2 more), 1 done, "
+        "1 pending (Resources), 1 running"
+    )
 
 
 def test_looking_disturbs_nobody(recipe):

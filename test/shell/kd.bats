@@ -184,6 +184,38 @@ stages_of() {
     [[ "${output}" == *"no such file: "*"conf/none.yaml" ]]
 }
 
+@test "jobs go where cmd_backend says, or through a driver of the user's own" {
+    cmd_backend=slurm run "${kd}" "${sets[@]}" --dry_run true --seeds "1 2"
+    [ "${status}" -eq 0 ]
+    [ "$(grep -c 'run.py --backend slurm --save-seconds 120 --rotate --gpu 1' <<<"${output}")" -eq 6 ]
+    [[ "$(grep -- '--collect_stats' <<<"${output}")" == *"run.py --backend slurm --pick failed\\,incomplete JOB=1:32 "* ]]
+    [ "$(grep -c 'format_parts data/' <<<"${output}")" -eq 3 ]
+    cmd_backend=slurm run "${kd}" "${sets[@]}" --dry_run true --num_nodes 2 --stage 4 --stop_stage 4
+    [[ "${output}" == *" --num-nodes 2 --follow "*" srun python3 -m espnet2_kd.bin.asr_train "*"--multiprocessing_distributed true --dist_launcher slurm"* ]]
+    run "${kd}" "${sets[@]}" --dry_run true --num_nodes 2
+    [ "${status}" -eq 1 ]
+    [[ "${output}" == *"set cmd_backend=slurm" ]]
+    cmd_backend=lsf run "${kd}" "${sets[@]}" --dry_run true
+    [ "${status}" -eq 1 ]
+    [[ "${output}" == *"unknown cmd_backend 'lsf'; known: local slurm sge pbs ssh" ]]
+    printf 'train_cmd="queue.pl --mem 4G"\ncuda_cmd=run.py\ndecode_cmd="retry.pl 2 queue.pl"\n' >cmd.sh
+    run "${kd}" "${sets[@]}" --dry_run true
+    [[ "$(grep -- '--collect_stats' <<<"${output}")" == *"run.py --driver queue.pl --mem 4G --pick "* ]]
+    [[ "$(grep -m 1 'bin.decode ' <<<"${output}")" == *"run.py --driver retry.pl\\ 2\\ queue.pl --pick "* ]]
+    [[ "$(grep -m 1 'train_teacher_seed1/train.log' <<<"${output}")" == *"  run.py --rotate "* ]]
+}
+
+@test "what is done here is not done again on a cluster, nor with another driver" {
+    . "${root}/utils/log.sh"
+    . "${root}/utils/once.sh"
+    pass() { echo "$*" >>passed; }
+    once made/.made -- pass run.py --rotate --gpu 1 x.log true
+    once made/.made -- pass run.py --backend slurm --save-seconds 120 --rotate --gpu 0 x.log true
+    once made/.made -- pass run.py --backend slurm --mem 4G --rotate --gpu 0 x.log false
+    [ "$(cat passed)" = "run.py --rotate --gpu 1 x.log true
+run.py --backend slurm --mem 4G --rotate --gpu 0 x.log false" ]
+}
+
 @test "the validation set may be a test set, with all of its utterances" {
     run "${kd}" --train_set train --valid_set valid --test_sets "valid test" --distill_configs conf/train_student.yaml --dry_run true
     [ "${status}" -eq 0 ]

@@ -67,7 +67,7 @@ def set_up(tmp_path):
     programs.mkdir()
     for name in ("setup.sh", "requirements.lock"):
         (tools / name).write_text((ROOT / "tools" / name).read_text())
-    for name in ("sctk", "espeak-ng", "shellcheck", "bats"):
+    for name in ("sctk", "espeak-ng", "shellcheck", "bats", "sbatch", "munge"):
         (programs / name).symlink_to("/bin/true")
     uv = programs / "uv"
     uv.write_text(

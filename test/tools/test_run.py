@@ -1,6 +1,5 @@
 """The job driver: Kaldi's log format, arrays, failures, reruns, interruption."""
 
-import importlib.util
 import os
 import pty
 import re
@@ -12,17 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from espnet2_kd.jobs.job import substitute
+from espnet2_kd.jobs.request import parse
+
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "utils/run.py"
-
-
-@pytest.fixture(scope="module")
-def driver():
-    spec = importlib.util.spec_from_file_location("run", RUN)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(*args, cwd, **kwargs):
@@ -56,8 +49,8 @@ def test_log_has_kaldis_format(tmp_path):
         ("a=JOB,b=JOB", "a=7,b=7"),
     ],
 )
-def test_job_is_replaced_as_a_word_only(driver, text, expected):
-    assert driver.substitute(text, "JOB", 7) == expected
+def test_job_is_replaced_as_a_word_only(text, expected):
+    assert substitute(text, "JOB", 7) == expected
 
 
 def test_every_job_of_an_array_runs_once(tmp_path):
@@ -66,15 +59,25 @@ def test_every_job_of_an_array_runs_once(tmp_path):
     assert sorted(p.name for p in (tmp_path / "log").iterdir()) == [f"x.{n}.log" for n in range(3, 7)]
 
 
-def test_options_stand_on_both_sides_of_the_array(driver):
-    args, jobs = driver.parse(
-        ["--mem", "4G", "JOB=1:2", "--max-jobs-run", "1", "--gpu", "0", "l.JOB", "c", "--gpu", "9"]
-    )
-    assert (args.mem, args.max_jobs_run, args.gpu) == ("4G", 1, "0")
-    assert [job.argv for job in jobs] == [["c", "--gpu", "9"]] * 2
+def test_options_stand_on_both_sides_of_the_array():
+    request = parse(["--mem", "4G", "JOB=1:2", "--max-jobs-run", "1", "--gpu=0", "l.JOB", "c", "--gpu", "9"])
+    assert request.options == {"mem": "4G", "max_jobs_run": "1", "gpu": "0"}
+    assert [job.argv for job in request.jobs()] == [["c", "--gpu", "9"]] * 2
 
 
-@pytest.mark.parametrize("words", [["x.log"], ["JOB=3:1", "x.JOB.log", "true"], ["JOB=1:2", "x.log", "true"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["x.log"],
+        ["JOB=3:1", "x.JOB.log", "true"],
+        ["JOB=1:2", "x.log", "true"],
+        ["--memory", "4G", "x.log", "true"],
+        ["--num-threads", "two", "x.log", "true"],
+        ["--num-nodes", "2", "x.log", "true"],
+        ["--backend", "lsf", "x.log", "true"],
+        ["--follow", "(", "x.log", "true"],
+    ],
+)
 def test_wrong_command_lines_are_refused(tmp_path, words):
     assert run(*words, cwd=tmp_path).returncode == 2
     assert not list(tmp_path.iterdir())
@@ -141,6 +144,30 @@ def test_only_the_picked_jobs_run_again(tmp_path, pick, again):
     assert {int(path.suffix[1:]) for path in tmp_path.glob("ran.*")} == again
 
 
+def test_a_command_that_has_saved_its_state_says_how_to_go_on(tmp_path):
+    result = run("x.log", "sh", "-c", "exit 85", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[1:] == [
+        "  x.log: interrupted, its state is saved: run again to go on (exit code 85)"
+    ]
+
+
+def test_an_interrupted_command_may_save_while_its_helpers_live(tmp_path):
+    """As a training that needs its data loaders to end its step: they are ended after it."""
+    script = 'sleep 60 & echo $! >pid; trap "sleep 0.3; kill -0 $! && echo alive >seen; exit 85" TERM; wait'
+    process = subprocess.Popen([sys.executable, RUN, "x.log", "bash", "-c", script], cwd=tmp_path)
+    deadline = time.monotonic() + 10
+    pid = tmp_path / "pid"
+    while time.monotonic() < deadline and not (pid.exists() and pid.stat().st_size):
+        time.sleep(0.02)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert (tmp_path / "seen").read_text() == "alive\n"
+    assert all_end([int(pid.read_text())])
+    assert "# Ended (code 85) at" in (tmp_path / "x.log").read_text()
+
+
 def test_earlier_logs_are_kept_on_request(tmp_path):
     for word in ("first", "second", "third"):
         run("--rotate", "x.log", "echo", word, cwd=tmp_path)
@@ -203,8 +230,8 @@ def test_a_signal_while_a_job_starts_ends_that_job_too(tmp_path):
     """The signal comes when the process exists and the driver has not yet noted it."""
     program = f"""
 import os, signal, subprocess, sys
-sys.path.insert(0, {str(RUN.parent)!r})
-import run
+sys.path.insert(0, {str(ROOT)!r})
+from espnet2_kd.jobs import driver
 popen = subprocess.Popen
 def interrupted(*args, **options):
     process = popen(*args, **options)
@@ -213,7 +240,7 @@ def interrupted(*args, **options):
     os.kill(os.getpid(), signal.SIGINT)
     return process
 subprocess.Popen = interrupted
-sys.exit(run.main(["x.log", "bash", "-c", "sleep 60 & echo $! >pid; wait"]))
+sys.exit(driver.main(["x.log", "bash", "-c", "sleep 60 & echo $! >pid; wait"]))
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=20)
     assert ended.returncode == 128 + signal.SIGINT, ended.stderr

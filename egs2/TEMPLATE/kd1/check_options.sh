@@ -3,9 +3,11 @@
 
 check_options() {
     local name
-    for name in stage stop_stage nj inference_nj ngpu num_threads skip_bad_audio; do
+    for name in stage stop_stage nj inference_nj ngpu num_nodes num_threads skip_bad_audio; do
         [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
     done
+    ((num_nodes < 2)) || [[ " ${cuda_cmd} " == *" --backend slurm "* ]] ||
+        fail "--num_nodes ${num_nodes}: trainings on several machines go through Slurm; set cmd_backend=slurm"
     [[ ${teacher_seed} =~ ^[0-9]*$ ]] || fail "--teacher_seed ${teacher_seed}: expected a number"
     for name in train_set valid_set test_sets seeds distill_configs inference_config; do
         [[ -n ${!name} ]] || fail "--${name} is not set"

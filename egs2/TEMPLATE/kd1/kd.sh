@@ -24,6 +24,7 @@ inference_nj=32           # parallel jobs in decoding
 ngpu=1                    # GPUs for training; where there is none, the CPU is used
 force_resume=false        # go on with a training although its config or its inputs have changed
 num_threads=0             # CPU threads of a training; 0: one, or its share of the cores where there is no GPU
+num_nodes=1               # machines of one training, each with ngpu GPUs (Slurm)
 dumpdir=dump              # where formatted audio goes
 expdir=exp                # where models and results go
 local_data_opts=""        # more options for local/data.sh
@@ -97,9 +98,8 @@ read -ra asr_arg_list <<<"${asr_args}"
 read -ra score_opt_list <<<"${score_opts}"
 read -ra data_opt_list <<<"${local_data_opts}"
 ! "${synthetic}" || data_opt_list+=(--synthetic true)
-read -ra train_command <<<"${train_cmd}"
-read -ra cuda_command <<<"${cuda_cmd}"
-read -ra decode_command <<<"${decode_cmd}"
+train_command=() cuda_command=() decode_command=()
+set_commands
 
 [[ -z ${hf_model} ]] || token_type=hugging_face
 token_name=${token_type}${hf_model:+_$(basename "${hf_model}")}
@@ -145,13 +145,30 @@ stage_1_data() {
 # format_set SET OUT OPTION...: writes the audio of data/SET into OUT in one format and one sampling rate.
 format_set() {
     local from=data/$1 to=$2
-    local -a options=(${ref_channel:+--ref_channel "${ref_channel}"})
+    local -a inputs=("${from}"/{wav.scp,segments,text,utt2spk})
+    local -a options=(--fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "${@:3}")
+    [[ -z ${ref_channel} ]] || options+=(--ref_channel "${ref_channel}")
     ! "${allow_pipes}" || options+=(--allow_pipes true)
     ((skip_bad_audio == 0)) || options+=(--skip_bad_audio "${skip_bad_audio}")
-    shift 2
-    once "${to}/.done" "${from}"/{wav.scp,segments,text,utt2spk} -- \
-        python3 -m espnet2_kd.bin.format_audio --fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "${options[@]}" "$@" \
-        "${from}" "${to}"
+    if is_local "${train_cmd}"; then
+        once "${to}/.done" "${inputs[@]}" -- python3 -m espnet2_kd.bin.format_audio "${options[@]}" "${from}" "${to}"
+    else
+        once "${to}/.done" "${inputs[@]}" -- format_parts "${from}" "${to}" "${options[@]}" --nj 1
+    fi
+}
+
+# format_parts FROM TO OPTION...: as format_audio, in an array of jobs whose parts are then put together.
+format_parts() {
+    local from=$1 to=$2 jobs part
+    local -a parts=()
+    jobs=$(num_jobs "${nj}" "${from}/utt2spk")
+    for ((part = 1; part <= jobs; part++)); do
+        parts+=("${to}/parts${jobs}/${part}")
+    done
+    python3 -m espnet2_kd.bin.data_dir split --num "${jobs}" "${from}" "${to}/split${jobs}"
+    "${train_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${to}/format.JOB.log" \
+        python3 -m espnet2_kd.bin.format_audio "${@:3}" "${to}/split${jobs}/JOB" "${to}/parts${jobs}/JOB"
+    python3 -m espnet2_kd.bin.data_dir combine "${to}" "${parts[@]}"
 }
 
 stage_2_feats() {
@@ -224,7 +241,7 @@ train() {
     exp=$(exp_of "${config}" "${seed}")
     confidence=$(value_of pseudo_labels "${config}")
     [[ -z ${confidence} ]] || add_pseudo_labels "${exp}" "${teacher}" "${confidence}"
-    local -a inputs options=() train_argv
+    local -a inputs options=() machines=() launcher=() train_argv
     mapfile -t inputs < <(with_bases "${config}")
     inputs+=("${token_dir}/tokens.txt" "${train_dir}"/{wav.scp,text})
     for part in train valid; do
@@ -250,14 +267,18 @@ train() {
         "${dry_run}" || [[ -f ${exp}/.done ]] || rm -f "${exp}/.cached"
         once "${exp}/.cached" "${inputs[@]}" -- cache_features "${config}" "${exp}" ${teacher:+--teacher_exp "${teacher}"}
     fi
+    if ((num_nodes > 1)); then
+        machines=(--num-nodes "${num_nodes}") launcher=(srun)
+        options+=(--multiprocessing_distributed true --dist_launcher slurm)
+    fi
     asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
         --normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz" \
         --fold_length 80000 --fold_length 150 "${options[@]}"
     ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
     ! "${force_resume}" || train_argv+=(--force_resume true)
     once "${exp}/.done" "${inputs[@]}" -- \
-        "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" \
-        --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${train_argv[@]}"
+        "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" "${machines[@]}" \
+        --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${launcher[@]}" "${train_argv[@]}"
 }
 
 stage_4_teacher() {

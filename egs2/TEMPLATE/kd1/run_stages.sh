@@ -1,12 +1,36 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by the recipes' scripts: their stages, one after the other.
 
+# is_local COMMAND: whether a command of cmd.sh runs its jobs on this machine.
+is_local() {
+    [[ $1 =~ ^([^ ]*/)?run\.(py|pl)( |$) && $1 != *" --driver "* ]] && [[ $1 != *" --backend "* || $1 == *" --backend local"* ]]
+}
+
+# set_commands: makes the arrays train_command, cuda_command and decode_command of what cmd.sh says. Drivers of Kaldi's
+# kind, such as a user's queue.pl, know neither --pick nor --follow nor --rotate, so ours calls them.
+set_commands() {
+    local name word
+    for name in train cuda decode; do
+        local -n said=${name}_cmd command=${name}_command
+        local -a words=() driver=()
+        read -ra words <<<"${said}"
+        command=("${words[@]}")
+        [[ ${words[0]##*/} != run.py ]] || continue
+        for word in "${words[@]}"; do
+            [[ ${word} != -* ]] || break
+            driver+=("${word}")
+        done
+        command=(run.py --driver "${driver[*]}" "${words[@]:${#driver[@]}}")
+    done
+}
+
 # run_stages: calls stage_<number>_<name> for the numbers wanted of STAGES; what a stage adds to `closing` is shown last.
-# Sets `number`, `cores`, and on this machine `nj`, `inference_nj` and `ngpu` to what it has.
+# Sets `number`, `cores` and `local_nj`, and where jobs run on this machine `nj`, `inference_nj` and `ngpu` to what it has.
 run_stages() {
-    local number began took=""
+    local number began took="" local_nj
     local -a todo=()
     cores=$(env -u OMP_NUM_THREADS nproc)  # which otherwise takes that variable for the number of cores
+    local_nj=$((nj < cores ? nj : cores))  # more processes than cores would only load the same program more often
     [[ -z ${skip_stages} ]] || log_depth=2 log "Skipped stages: ${skip_stages# }"
     for ((number = stage < 1 ? 1 : stage; number <= stop_stage && number < ${#STAGES[@]}; number++)); do
         [[ " ${skip_stages} " == *" ${number} "* ]] || todo+=("${number}")
@@ -20,16 +44,16 @@ run_stages() {
         trap 'rm -rf -- "${KD_RUN}"' EXIT
         python3 -I "${KD_ROOT}/utils/warden.py" $$ </dev/null >/dev/null 2>&1 &
         python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "${ENV_STAGES:-${todo[*]}}"
-        if [[ ${train_cmd} == run.py* ]]; then
-            # More jobs than cores would only load the same program more often.
-            nj=$((nj < cores ? nj : cores))
+        if is_local "${train_cmd}"; then
+            nj=${local_nj}
             inference_nj=$((inference_nj < cores ? inference_nj : cores))
         fi
-        if ((ngpu > 0)) && [[ ${cuda_cmd} == run.py* ]] && ! nvidia-smi -L >/dev/null 2>&1; then
+        if ((ngpu > 0)) && is_local "${cuda_cmd}" && ! nvidia-smi -L >/dev/null 2>&1; then
             log_depth=2 log "No GPU on this machine: training on the CPU"
             ngpu=0
         fi
     fi
+    is_local "${cuda_cmd}" || cores=$((num_threads > 0 ? num_threads : 1))  # of a node
     for number in "${todo[@]}"; do
         log_depth=2 log "Stage ${number}: ${STAGES[number]}"
         began=${SECONDS}

@@ -11,14 +11,16 @@ seeds_of() {
 }
 
 # train_all CONFIG...: trains every config with every seed. On a CPU they run side by side as far as the cores go, since
-# one small model cannot keep several cores busy.
+# one small model cannot keep several cores busy; on a cluster all of them do.
 train_all() {
     local config seed teacher slots=1 running=0 failed=false
-    if ((ngpu == 0)) && [[ ${cuda_cmd} == run.py* ]]; then
+    if ! is_local "${cuda_cmd}"; then
+        "${dry_run}" || slots=$(($# * ${#seed_list[@]}))
+    elif ((ngpu == 0)); then
         slots=$((cores / (num_threads > 0 ? num_threads : 1)))
         slots=$((slots > $# * ${#seed_list[@]} ? $# * ${#seed_list[@]} : slots > 1 ? slots : 1))
     fi
-    ((num_threads > 0)) || local num_threads=$((ngpu > 0 ? 1 : cores / slots))
+    ((num_threads > 0)) || local num_threads=$((ngpu > 0 || cores < slots ? 1 : cores / slots))
     for config in "$@"; do
         for seed in $(seeds_of "${config}"); do
             teacher=""

@@ -81,8 +81,8 @@ read -ra train_noise_list <<<"${train_noises}"
 read -ra seed_list <<<"${seeds}"
 read -ra intent_arg_list <<<"${intent_args}"
 read -ra score_opt_list <<<"${score_opts}"
-read -ra cuda_command <<<"${cuda_cmd}"
-read -ra decode_command <<<"${decode_cmd}"
+cuda_command=() decode_command=()
+set_commands
 
 acoustic_stem=${acoustic_config##*/}
 ears=${acoustic_exp:-${expdir}/asr_${acoustic_stem%.yaml}_seed1}
@@ -167,7 +167,7 @@ make_noisy() {
     source=$(noise_source "${3%_*}")
     [[ ${source} == white || ! -f ${source}/$4.tsv ]] || options+=(--noise_split "$4")
     once "${to}/.done" "${from}"/{wav.scp,text,label} -- \
-        python3 -m espnet2_kd.bin.add_noise --snr "$(snr_of "$3")" --noise "${source}" "${options[@]}" --nj "${nj}" \
+        python3 -m espnet2_kd.bin.add_noise --snr "$(snr_of "$3")" --noise "${source}" "${options[@]}" --nj "${local_nj}" \
         "${from}" "${to}"
     formatted+=("${to}")
 }
