@@ -11,8 +11,10 @@ def smallest_product():
     return (torch.full((64,), 1e-30) * 1e-10).max().item()
 
 
-@pytest.mark.skipif(not torch.set_flush_denormal(True), reason="this CPU cannot")
 def test_denormals_are_flushed_while_training(monkeypatch, tmp_path):
+    # Asked here and not in a mark: the answer changes how the whole process computes.
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU cannot")
     torch.set_flush_denormal(False)
     seen = []
     monkeypatch.setattr(KDASRTask, "main", lambda cmd: seen.append(smallest_product()))

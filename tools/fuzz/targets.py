@@ -230,11 +230,12 @@ def terms(data: bytes) -> None:
     parse_terms(specs)
 
 
+# Programs that have run in this process before may have it flush subnormal numbers, which hypothesis then cannot draw.
 _values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
-    | st.floats()
+    | st.floats(allow_subnormal=False)
     | st.text(max_size=8)
     | st.sampled_from(["distance", "nonstreaming", "mse", "token"]),
     lambda inner: (
