@@ -17,7 +17,7 @@ class RNNTLoss(torch.nn.Module):
     """Negative log-likelihood of the target sequences under a transducer lattice (Graves 2012, equation 18).
 
     Takes the constructor arguments and the call of ``warprnnt_pytorch.RNNTLoss``, which ESPnet2 asks for. Computed by
-    ``torchaudio.functional.rnnt_loss`` on a GPU, and on a CPU, where that takes two to five times as long, by our own.
+    ``torchaudio.functional.rnnt_loss`` on a GPU, and on a CPU, where that takes several times as long, by our own.
 
     Args:
         blank: index of the blank symbol.

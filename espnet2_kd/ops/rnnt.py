@@ -1,4 +1,4 @@
-"""The transducer loss on a CPU: both recursions over the lattice in one pass over the frames, float64 inside."""
+"""The transducer loss: both recursions over the lattice in one pass over the frames, float64 inside."""
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class _RnntLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor, t_lens: Tensor, u_lens: Tensor, blank: int) -> Tensor:
         batch, max_t, rows, _ = logits.shape
-        frames, labels = torch.arange(max_t), torch.arange(rows)
+        frames, labels = (torch.arange(num, device=logits.device) for num in (max_t, rows))
         inside = (frames[:, None] < t_lens[:, None, None]) & (labels <= u_lens[:, None, None])  # (B, T, U+1)
         padding = ~inside
         log_probs = logits.log_softmax(-1)

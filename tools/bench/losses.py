@@ -3,7 +3,7 @@
     python tools/bench/losses.py [--rounds 15] [--device cuda]
 
 Forward and backward, one thread. Next to each loss stands the plain way: whole relation matrices, a gathered vector for every
-negative (as HieraDist has it), and a lattice of the teacher beside that of the student.
+negative (as HieraDist has it), and a lattice of the teacher beside that of the student; next to the transducer loss, torchaudio's.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import statistics
 
 import torch
 import torch.nn.functional as F
+import torchaudio.functional
 from timing import ALLOCATORS, FRUGAL, again, interleaved, machine, peak_growth, ratio, refuse_if_red, table
 
 from espnet2_kd.kd.lattice import LatticeRows
 from espnet2_kd.kd.losses import LOSSES
 from espnet2_kd.kd.seq import Seq
+from espnet2_kd.ops.rnnt import rnnt_loss
 
-TESTS = ("test/kd/test_losses.py", "test/kd/test_contrastive.py")
+TESTS = ("test/kd/test_losses.py", "test/kd/test_contrastive.py", "test/asr/test_rnnt_loss.py")
 
 
 def plain_relation(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor, num_heads: int) -> torch.Tensor:
@@ -107,12 +109,25 @@ def lattices(device: str):
     }
 
 
+def transducers(batch: int, num_frames: int, num_labels: int, num_classes: int, device: str):
+    """torchaudio's loss and ours on a lattice of utterances of one length."""
+    logits = torch.randn(batch, num_frames, num_labels + 1, num_classes, device=device, requires_grad=True)
+    labels = torch.randint(1, num_classes, (batch, num_labels), device=device, dtype=torch.int32)
+    lens = [torch.full((batch,), num, device=device, dtype=torch.int32) for num in (num_frames, num_labels)]
+    return {
+        "plain": lambda: torchaudio.functional.rnnt_loss(logits, labels, *lens, blank=0, reduction="sum").backward(),
+        "ours": lambda: rnnt_loss(logits, labels, *lens).sum().backward(),
+    }
+
+
 CASES = {
     "relation, 8 x 400 frames": lambda device: relations([400] * 8, device),
     "relation, 8 x 400 .. 200 frames": lambda device: relations([400, 371, 342, 313, 284, 255, 226, 200], device),
     "contrastive, 512 tokens, 409 negatives": lambda device: contrasts(512, 409, device),
     "contrastive, 1024 tokens, 700 negatives": lambda device: contrasts(1024, 700, device),
     "lattice KL, 4 x 150 x 40 x 500": lattices,
+    "transducer, 8 x 40 x 20 x 100": lambda device: transducers(8, 40, 19, 100, device),
+    "transducer, 4 x 150 x 40 x 500": lambda device: transducers(4, 150, 39, 500, device),
 }
 
 
