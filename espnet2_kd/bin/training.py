@@ -72,7 +72,7 @@ def train(task: Any, program: str, cmd: list[str]) -> None:
         config=args.config,
         command=["python", "-m", program, *cmd],
         seed=args.seed,
-        distilled=bool(args.kd_terms) or args.pseudo_labels is not None,
+        distilled=bool(args.kd_terms or args.teacher_init) or args.pseudo_labels is not None,
         teacher=args.teacher_conf.get("exp"),
         num_parameters=task.num_parameters,
         train_seconds=time.time() - started,
