@@ -18,13 +18,20 @@ prepare_exp() {
         fail "${exp}: trained from the inputs marked < above, now those marked >: move it away or restore them, or go on all" \
             "the same with --force_resume true"
     fi
-    mkdir -p "${exp}/inputs"
-    for file in "$@"; do
-        [[ ${file} != *.yaml ]] || cp -- "${file}" "$(kept "${exp}" "${file}")"
-    done
-    mv "${exp}/.inputs" "${exp}/inputs.sha256"
-    printf '#!/usr/bin/env bash\n# Goes on with this training.\ncd %q && %s "$@"\n' "${PWD}" "${command}" >"${exp}/run.sh"
-    chmod +x "${exp}/run.sh"
+    if cmp -s "${exp}/inputs.sha256" "${exp}/.inputs"; then
+        rm "${exp}/.inputs"
+    else
+        mkdir -p "${exp}/inputs"
+        for file in "$@"; do
+            [[ ${file} != *.yaml ]] || cp -- "${file}" "$(kept "${exp}" "${file}")"
+        done
+        mv "${exp}/.inputs" "${exp}/inputs.sha256"
+    fi
+    # What has finished keeps the command that made it.
+    if [[ ! -f ${exp}/.done || ! -f ${exp}/run.sh ]]; then
+        printf '#!/usr/bin/env bash\n# Goes on with this training.\ncd %q && %s "$@"\n' "${PWD}" "${command}" >"${exp}/run.sh"
+        chmod +x "${exp}/run.sh"
+    fi
 }
 
 # kept EXP FILE: where the copy of a config is.
