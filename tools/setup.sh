@@ -55,8 +55,9 @@ install_system_packages() {
     done
     # Not fatal: the stages that need one of them check for it, and say so.
     [[ ${#missing[@]} -eq 0 ]] || install_packages "${missing[@]}" || true
-    # The tests of jobs on a cluster start a Slurm of their own, and are skipped where there is none.
+    # The tests of jobs on a cluster start a Slurm of their own, those of web pages a browser; they are skipped where there is none.
     { command -v sbatch && command -v munge; } >/dev/null || install_packages slurm-wlm munge || true
+    command -v chromium >/dev/null || install_packages chromium || true
 }
 
 # python_fits COMMAND: whether it is a Python that the locked packages are made for.
