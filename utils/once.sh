@@ -14,12 +14,17 @@ run() {
     fi
 }
 
+first_line() {
+    [[ ! -f $1 ]] || head -n 1 "$1"
+}
+
 # once STAMP INPUT... -- COMMAND...: runs the command unless STAMP tells that it has succeeded before, as it stands here
 # and on inputs of this content; where it runs, and how many processes, threads and GPUs share the work, does not count.
 # The logs of an array (x.3.log) stay for the job driver's --pick as long as failure or interruption is the only reason
 # to run again. Of two runs, and of a run and what a killed one has left behind, the later one waits.
+# A stamp's first line is for that, its second says what the command took: the report shows it.
 once() {
-    local stamp=$1 here=${1%/*} key word lock previous=""
+    local stamp=$1 here=${1%/*} key word lock began previous=""
     local where="backend|driver|mem|time|max-jobs-run|num-nodes|save-seconds"  # options of the job driver
     local -a inputs=(/dev/null) words=()
     shift
@@ -43,17 +48,19 @@ once() {
         flock "${lock}"
     fi
     key=$({ printf '%q ' "${words[@]}"; sha256sum -- "${inputs[@]}"; } | sha256sum)
-    if [[ -f ${stamp} && $(<"${stamp}") == "${key}" ]]; then
+    if [[ $(first_line "${stamp}") == "${key}" ]]; then
         log_depth=2 log "Done before: ${here}"
         exec {lock}>&-
         return
     fi
-    if [[ ! -f ${stamp}.started || $(<"${stamp}.started") != "${key}" ]]; then
+    if [[ $(first_line "${stamp}.started") != "${key}" ]]; then
         find "${here}" -maxdepth 1 -name '*.[0-9]*.log' -delete
     fi
     rm -f "${stamp}"
     printf '%s\n' "${key}" >"${stamp}.started"
+    began=${SECONDS}
     "$@"
+    printf 'stage=%s seconds=%s\n' "${number:+${STAGES[number]:-}}" "$((SECONDS - began))" >>"${stamp}.started"
     mv "${stamp}.started" "${stamp}"
     exec {lock}>&-
 }

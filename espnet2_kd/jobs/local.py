@@ -23,6 +23,7 @@ class Running:
     process: subprocess.Popen
     log_file: BinaryIO
     started: float
+    peak_kb: int | None = None
 
 
 def max_jobs_run(request: Request, num_threads: int) -> int:
@@ -44,7 +45,7 @@ def run_all(request: Request, jobs: list[Job], progress: Progress, caught: Colle
                 else:
                     failed.append(begun)
             for one in list(running):
-                returncode = one.process.poll()
+                returncode = _poll(one)
                 progress.follow(one.job)
                 if returncode is None:
                     continue
@@ -83,8 +84,20 @@ def _start(job: Job, num_threads: int, rotate: bool, progress: Progress) -> Runn
         return job
 
 
+def _poll(one: Running) -> int | None:
+    """Give the job's exit code once it has ended, and note the most memory that it or one of its children had."""
+    if one.process.returncode is None:
+        pid, status, usage = os.wait4(one.process.pid, os.WNOHANG)
+        if pid:
+            one.process.returncode = os.waitstatus_to_exitcode(status)
+            one.peak_kb = usage.ru_maxrss
+    return one.process.returncode
+
+
 def _finish(one: Running, returncode: int, num_threads: int) -> None:
     """Write the log's tail and note why the job failed, if it did."""
     one.job.reason = log.reason(returncode)
-    one.log_file.write(log.local_tail(returncode, round(time.monotonic() - one.started), num_threads).encode())
+    one.log_file.write(
+        log.local_tail(returncode, round(time.monotonic() - one.started), num_threads, one.peak_kb).encode()
+    )
     one.log_file.close()

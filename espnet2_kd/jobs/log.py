@@ -26,11 +26,14 @@ def local_head(job: Job) -> str:
     return f"{job.header}\n{STARTED}{date()}\n#\n"
 
 
-def local_tail(returncode: int, seconds: int, num_threads: int) -> str:
-    """What `run.pl` writes after it; a negative code is the signal that ended the command, as `subprocess` has it."""
+def local_tail(returncode: int, seconds: int, num_threads: int, peak_kb: int | None = None) -> str:
+    """What `run.pl` writes after it, and the most memory the command had, in KiB, where that is known.
+
+    A negative code is the signal that ended the command, as `subprocess` has it.
+    """
     code = f"code 1; signal {-returncode}" if returncode < 0 else f"code {returncode}"
     return (
-        f"# Accounting: time={seconds} threads={num_threads}\n"
+        f"# Accounting: time={seconds} threads={num_threads}\n{_memory(peak_kb)}"
         f"# Ended ({code}) at {date()}, elapsed time {seconds} seconds\n"
     )
 
@@ -42,12 +45,17 @@ def cluster_head(job: Job, host: str, variables: Mapping[str, str]) -> str:
     return "\n".join([*lines, job.header, ""])
 
 
-def cluster_tail(status: int, begin: float, end: float, num_threads: int) -> str:
-    """What they write after it."""
+def cluster_tail(status: int, begin: float, end: float, num_threads: int, peak_kb: int | None = None) -> str:
+    """What they write after it, and the most memory the command had, in KiB, where that is known."""
     return (
         f"# Accounting: begin_time={round(begin)}\n# Accounting: end_time={round(end)}\n"
-        f"# Accounting: time={round(end - begin)} threads={num_threads}\n# Finished at {date()} with status {status}\n"
+        f"# Accounting: time={round(end - begin)} threads={num_threads}\n{_memory(peak_kb)}"
+        f"# Finished at {date()} with status {status}\n"
     )
+
+
+def _memory(peak_kb: int | None) -> str:
+    return "" if peak_kb is None else f"# Accounting: peak_memory_kb={peak_kb}\n"
 
 
 def ended(text: str) -> str | None:

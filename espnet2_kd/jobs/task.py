@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -107,7 +108,9 @@ def main(argv: list[str] | None = None) -> int:
             task.tie()
         returncode = task.run(job.argv, output, array["num_threads"])
         status = 128 - returncode if returncode < 0 else returncode
-        output.write(log.cluster_tail(status, began, time.time(), array["num_threads"]).encode())
+        # The command is the only child that was waited for, with its own.
+        peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        output.write(log.cluster_tail(status, began, time.time(), array["num_threads"], peak_kb).encode())
         output.flush()
     record.write(folder.record(args.number), replace(running, state="ended", ended=time.time(), returncode=returncode))
     return status

@@ -17,6 +17,7 @@ from espnet2_kd.report.markdown import columns, table
 from espnet2_kd.report.results import (
     NONE,
     SYNTHETIC_NOTE,
+    Cells,
     format_duration,
     format_p,
     format_parameters,
@@ -114,7 +115,7 @@ def closing_table(comparisons: Sequence[Comparison], report: str, synthetic: boo
     for clean, group in by_set(comparisons).items():
         for noise, part in by_noise(group).items():
             heading = f"{_heading(clean, noise)}, exact match %{' (synthetic speech)' if synthetic else ''}"
-            parts.append(f"{heading}\n{columns(*_accuracy(part, 1))}")
+            parts.append(f"{heading}\n{columns(*accuracy_table(part, 1))}")
     return "\n\n".join([*parts, f"report: {report}"])
 
 
@@ -142,7 +143,7 @@ def _set_section(clean: str, group: Sequence[Comparison], summaries: Sequence[Su
     size = f": {' or '.join(map(str, sizes))} utterances" if sizes else ""
     parts = [f"## {clean}{label}{size}"]
     for noise, part in by_noise(group).items():
-        parts += [f"### {_heading(clean, noise)}", table(*_accuracy(part, 2, summaries))]
+        parts += [f"### {_heading(clean, noise)}", table(*accuracy_table(part, 2, summaries))]
     parts.append(wrap(ACCURACY_NOTE))
     return parts + _changes(clean, group) + _slots(clean, group)
 
@@ -151,10 +152,8 @@ def _heading(clean: str, noise: str | None) -> str:
     return clean if noise is None else f"{clean}, {noise} noise"
 
 
-def _accuracy(
-    part: Sequence[Comparison], digits: int, summaries: Sequence[Summary] = ()
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows: systems by conditions; cells of fewer seeds than the system has say which."""
+def accuracy_table(part: Sequence[Comparison], digits: int, summaries: Sequence[Summary] = ()) -> Cells:
+    """Lay out systems by conditions; cells of fewer seeds than the system has say which."""
     trained = {summary.system: summary for summary in summaries}
     rows = []
     for first in part[0].rows:
@@ -172,7 +171,8 @@ def _cell(row: Row, digits: int, summary: Summary | None) -> str:
     return f"{format_spread(row.accuracy, digits)}{fewer}"
 
 
-def _changes(clean: str, group: Sequence[Comparison]) -> list[str]:
+def change_table(group: Sequence[Comparison]) -> Cells:
+    """Lay out the changes of every set against the base; no rows where nothing can be compared."""
     header = ("set", "system", "seeds", "points", "95 % interval", "seeds p", "lost:won", "utterances p")
     rows = [
         (comparison.condition.test_set, row.system, *_change(row))
@@ -180,6 +180,11 @@ def _changes(clean: str, group: Sequence[Comparison]) -> list[str]:
         for row in comparison.rows
         if row.change
     ]
+    return header, rows
+
+
+def _changes(clean: str, group: Sequence[Comparison]) -> list[str]:
+    header, rows = change_table(group)
     if not rows:
         return []
     base = group[0].base
@@ -207,10 +212,10 @@ def _unpaired(group: Sequence[Comparison]) -> list[str]:
     return ["\n".join(f"- {name}: not compared, as {group[0].base} has no such seed." for name in names)]
 
 
-def _slots(clean: str, group: Sequence[Comparison]) -> list[str]:
+def slot_table(group: Sequence[Comparison]) -> Cells:
+    """Lay out slot F1 and the accuracy of every slot; no rows where there is one slot only."""
     slots = next((comparison.slots for comparison in group if comparison.slots), ())
-    if len(slots) < 2:
-        return []
+    header = ("set", "system", "slot F1 %", *slots)
     rows = [
         (
             comparison.condition.test_set,
@@ -219,12 +224,19 @@ def _slots(clean: str, group: Sequence[Comparison]) -> list[str]:
         )
         for comparison in group
         for row in comparison.rows
-        if row.accuracy
+        if row.accuracy and len(slots) > 1
     ]
-    return [f"### {clean}, slots", table(("set", "system", "slot F1 %", *slots), rows, left=2), wrap(SLOT_NOTE)]
+    return header, rows
 
 
-def _systems(summaries: Sequence[Summary]) -> list[str]:
+def _slots(clean: str, group: Sequence[Comparison]) -> list[str]:
+    header, rows = slot_table(group)
+    return [f"### {clean}, slots", table(header, rows, left=2), wrap(SLOT_NOTE)] if rows else []
+
+
+def system_table(summaries: Sequence[Summary]) -> Cells:
+    """Lay out what is known of the systems beside their scores."""
+    header = ("system", "input", "seeds", "parameters", "training", "config")
     rows = [
         (
             f"{summary.system}{' †' if summary.dirty else ''}",
@@ -236,11 +248,14 @@ def _systems(summaries: Sequence[Summary]) -> list[str]:
         )
         for summary in summaries
     ]
+    return header, rows
+
+
+def _systems(summaries: Sequence[Summary]) -> list[str]:
     note = "Training: mean wall time of one seed."
     if any(summary.dirty for summary in summaries):
         note += " † Trained from a checkout with uncommitted changes."
-    header = ("system", "input", "seeds", "parameters", "training", "config")
-    return ["## Systems", table(header, rows, left=2), note]
+    return ["## Systems", table(*system_table(summaries), left=2), note]
 
 
 def _commands(systems: Sequence[System]) -> list[str]:

@@ -12,6 +12,8 @@ from espnet2_kd.report.environment import commands, environments
 from espnet2_kd.report.experiments import Experiment, System
 from espnet2_kd.report.markdown import columns, table
 
+# Header and rows of a table.
+Cells = tuple[Sequence[str], list[tuple[str, ...]]]
 NOT_RUN = "not run"
 NOT_SCORED = "not scored"
 NONE = "-"
@@ -81,7 +83,19 @@ def _closing_wer(row: Row) -> str:
 def _compare(comparison: Comparison, synthetic: bool) -> list[str]:
     label = ", synthetic speech" if synthetic else ""
     size = "" if comparison.num_utts is None else f": {comparison.num_utts} utterances, {comparison.num_words} words"
-    accuracy = [
+    return [
+        f"## {comparison.test_set}{label}{size}",
+        table(*accuracy_table(comparison, synthetic), left=2),
+        _notes(comparison),
+        table(*cost_table(comparison, synthetic), left=2),
+        wrap(cost_note(comparison)),
+    ]
+
+
+def accuracy_table(comparison: Comparison, synthetic: bool = False) -> Cells:
+    """Lay out error rates, their changes and whether these mean anything."""
+    header = ("system", "role", "seeds", "WER %", "per seed", "CER %", "WER change", "95 % interval", "MAPSSWE p")
+    rows = [
         (
             f"{row.name or NONE}{' †' if row.dirty else ''}",
             ROLE_NAMES[row.role] + (" (synthetic)" if synthetic else ""),
@@ -89,8 +103,16 @@ def _compare(comparison: Comparison, synthetic: bool) -> list[str]:
         )
         for row in comparison.rows
     ]
-    header = ("system", "role", "seeds", "WER %", "per seed", "CER %", "WER change", "95 % interval", "MAPSSWE p")
-    cost = [
+    return header, rows
+
+
+def cost_table(comparison: Comparison, synthetic: bool = False) -> Cells:
+    """Lay out sizes, speed and latency."""
+    header = (
+        *("system", "role", "parameters", "mode", "chunk ms", "RTF"),
+        *("first token ms (p90)", "emission delay ms (p90)", "training"),
+    )
+    rows = [
         (
             row.name or NONE,
             ROLE_NAMES[row.role] + (" (synthetic)" if synthetic else ""),
@@ -104,20 +126,11 @@ def _compare(comparison: Comparison, synthetic: bool) -> list[str]:
         )
         for row in comparison.rows
     ]
-    cost_header = (
-        *("system", "role", "parameters", "mode", "chunk ms", "RTF"),
-        *("first token ms (p90)", "emission delay ms (p90)", "training"),
-    )
-    return [
-        f"## {comparison.test_set}{label}{size}",
-        table(header, accuracy, left=2),
-        _notes(comparison),
-        table(cost_header, cost, left=2),
-        wrap(_cost_note(comparison)),
-    ]
+    return header, rows
 
 
-def _cost_note(comparison: Comparison) -> str:
+def cost_note(comparison: Comparison) -> str:
+    """Say what the columns of `cost_table` mean."""
     origins = dict.fromkeys(row.first_token_from for row in comparison.rows if row.first_token_from)
     origin = " or ".join(FIRST_TOKEN_FROM.get(name, name) for name in origins) or FIRST_TOKEN_FROM["audio_start"]
     counts = sorted({row.num_stream_utts for row in comparison.rows if row.num_stream_utts})
@@ -147,7 +160,8 @@ def _accuracy(row: Row, comparison: Comparison) -> tuple[str, ...]:
     return (format_seeds(row.seeds), *rates, change, interval, p)
 
 
-def _notes(comparison: Comparison) -> str:
+def accuracy_notes(comparison: Comparison) -> tuple[str, list[str]]:
+    """Say what the columns of `accuracy_table` mean, and what is particular to its rows."""
     text = "WER and CER by sclite; mean ± standard deviation over seeds."
     if any(row.change for row in comparison.rows):
         text += (
@@ -158,6 +172,11 @@ def _notes(comparison: Comparison) -> str:
     bullets = [*_seed_notes(comparison)]
     if any(row.dirty for row in comparison.rows):
         bullets.append("† Trained from a checkout with uncommitted changes.")
+    return text, bullets
+
+
+def _notes(comparison: Comparison) -> str:
+    text, bullets = accuracy_notes(comparison)
     return "\n\n".join(filter(None, [wrap(text), "\n".join(f"- {bullet}" for bullet in bullets)]))
 
 
