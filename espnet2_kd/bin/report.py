@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from espnet2_kd.bin.command import end, true_or_false
+from espnet2_kd.report.page.options import add_page_options, page_options
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -26,6 +27,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--cluster", choices=("auto", "speaker", "utterance"), default="auto", help="unit of the bootstrap"
     )
     parser.add_argument("--bootstrap_samples", type=int, default=2000, help="draws of the bootstrap")
+    add_page_options(parser)
     return parser
 
 
@@ -40,6 +42,7 @@ def main(cmd: list[str] | None = None) -> None:
     from espnet2_kd.report.results import closing_table, render
 
     test_sets = args.test_sets.split()
+    shown = page_options(args, test_sets)
     paths, missing = find_experiments(args.exp_dirs.split())
     if not paths:
         raise one_problem(args.exp_dirs, "no experiment with a run.json", "train first, or correct --exp_dirs")
@@ -53,6 +56,14 @@ def main(cmd: list[str] | None = None) -> None:
         json.dump([comparison.to_dict() for comparison in comparisons], stream, indent=2, allow_nan=False)
         stream.write("\n")
     print(closing_table(comparisons, args.output, args.synthetic))
+    if args.page:
+        from espnet2_kd.report.page.asr_page import asr_page
+        from espnet2_kd.report.page.document import render as render_page
+
+        page = asr_page(comparisons, systems, missing, args.title, args.synthetic, shown)
+        with replacing(args.page) as stream:
+            stream.write(render_page(page))
+        print(f"page: {args.page}")
 
 
 if __name__ == "__main__":

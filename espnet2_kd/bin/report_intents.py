@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from espnet2_kd.bin.command import end, true_or_false
+from espnet2_kd.report.page.options import add_page_options, page_options
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -35,6 +36,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--baseline",
         help="system that changes are measured from, as intent_train_none (default: the first without distillation)",
     )
+    add_page_options(parser)
     return parser
 
 
@@ -54,6 +56,7 @@ def main(cmd: list[str] | None = None) -> None:
     conditions = read_conditions(args.test_sets.split())
     if not conditions:
         raise one_problem("--test_sets", "no set is named", 'give names, as "test test_babble_10db"')
+    shown = page_options(args, args.test_sets.split())
     paths, missing = find_intent_experiments(args.exp_dirs.split())
     if not paths:
         raise one_problem(args.exp_dirs, "no directory <system>_seed<number>", "train first, or correct --exp_dirs")
@@ -67,6 +70,14 @@ def main(cmd: list[str] | None = None) -> None:
         json.dump(to_dict(comparisons, systems, missing, args.tag), stream, indent=2, allow_nan=False)
         stream.write("\n")
     print(closing_table(comparisons, args.output, args.synthetic))
+    if args.page:
+        from espnet2_kd.report.page.document import render as render_page
+        from espnet2_kd.report.page.intent_page import intent_page
+
+        page = intent_page(comparisons, systems, missing, args.tag, args.title, args.synthetic, shown)
+        with replacing(args.page) as stream:
+            stream.write(render_page(page))
+        print(f"page: {args.page}")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,11 @@ stage_6_decode() {
 }
 
 stage_7_score() {
-    local exp config dset from out name=${report%.md}
+    local exp config dset from out page name=${report%.md}
+    local -a dirs=()
+    for dset in "${test_set_list[@]}"; do
+        dirs+=("$(test_dir "${dset}")")
+    done
     for config in "${inference_list[@]}"; do
         for exp in $(all_exps); do
             for dset in "${test_set_list[@]}"; do
@@ -62,8 +66,10 @@ stage_7_score() {
             done
         done
         [[ ${config} == "${inference_list[0]}" ]] || name=${report%.md}_$(basename "${config}" .yaml)
+        page=${name#RESULTS}
         closing+=$(run python3 -m espnet2_kd.bin.report --exp_dirs "$(all_exps | paste -sd ' ')" \
             --inference_tag "$(tag_of "${config}")" --test_sets "${test_sets}" --output "${name}.md" \
-            --json "${expdir}/report/${name,,}.json" --synthetic "${synthetic}" "${score_opt_list[@]}")$'\n'
+            --json "${expdir}/report/${name,,}.json" --page "${expdir}/report/index${page,,}.html" \
+            --data_dirs "${dirs[*]}" --synthetic "${synthetic}" "${score_opt_list[@]}")$'\n'
     done
 }

@@ -306,8 +306,8 @@ stage_8_classify() {
 }
 
 stage_9_score() {
-    local exp
-    local -a exps dsets outs refs
+    local exp dset condition page=${report%.md}
+    local -a exps dsets outs refs dirs=()
     mapfile -t exps < <(all_exps)
     [[ -z ${text_model} ]] || exps=("${text_exp}" "${exps[@]}")
     for exp in "${exps[@]}"; do
@@ -319,10 +319,18 @@ stage_9_score() {
             python3 -m espnet2_kd.bin.score_intents --ref "${refs[@]/%//label}" --hyp "${outs[@]/%//label}" \
             --output_dir "${outs[@]}"
     done
+    for dset in "${test_set_list[@]}"; do
+        dirs+=("${dumpdir}/raw/${dset}")
+        for condition in $(conditions "${dset}" | sed 1d); do
+            dirs+=("${dumpdir}/noisy/${condition}")
+        done
+    done
     local stem=${intent_config_list[0]##*/}
+    page=${page#RESULTS}
     closing+=$(run python3 -m espnet2_kd.bin.report_intents --exp_dirs "${exps[*]}" --tag "${tag}" \
         --test_sets "$(all_tests | paste -sd ' ')" --baseline "intent_${stem%.yaml}" --output "${report}" \
-        --json "${expdir}/report/${report%.md}.json" --synthetic "${synthetic}" "${score_opt_list[@]}")$'\n'
+        --json "${expdir}/report/${report%.md}.json" --page "${expdir}/report/index${page,,}.html" \
+        --data_dirs "${dirs[*]}" --synthetic "${synthetic}" "${score_opt_list[@]}")$'\n'
 }
 
 stage_10_pack() {
