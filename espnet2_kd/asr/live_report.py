@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from espnet2_kd.asr.framing import encoder_frame_ms
 from espnet2_kd.asr.latency import Step, chunk_compute_ms, emission_delays_ms, summary, token_ms
 from espnet2_kd.asr.recognizer import Recognizer
 from espnet2_kd.asr.word_times import WordAligner
@@ -21,6 +22,7 @@ class LiveReport:
     def __init__(self, recognizer: Recognizer, aligner: WordAligner | None = None) -> None:
         self.recognizer = recognizer
         self.aligner = aligner
+        self.frame_ms = encoder_frame_ms(recognizer.model)
         self.records: list[dict[str, Any]] = []
         self.chunks: list[float] = []
 
@@ -43,6 +45,8 @@ class LiveReport:
                 "first_token_ms": round(times[0] - (ends[0] if ends else 0.0), 2) if has_first else None,
                 "emission_delay_ms": [round(d, 2) for d in emission_delays_ms(words, times, reference, ends)],
                 "words": [{"word": word.text, "ms": round(times[word.last_token], 2)} for word in words],
+                # Where in the audio each token comes from, without the wait: the end of its frame, in CIF the one that fires.
+                "frames_ms": [round((frame + 1) * self.frame_ms, 2) for frame in hypothesis.frames],
                 "reference_words": [{"word": w, "end_ms": round(end, 2)} for w, end in zip(reference, ends)],
                 "not_aligned": fault,
             }

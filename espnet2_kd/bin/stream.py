@@ -10,6 +10,7 @@ completed its last token; work on a piece starts when the piece has been spoken 
   first_token_ms       when the first token came out, minus the end of the first reference word by that alignment
                        (first_token_from: first_word_end); without an alignment, from the start of the audio
                        (first_token_from: audio_start)
+  frames_ms            end of the encoder frame that gave each token, where a CIF recogniser fired
   lookahead_ms         right context of the encoder; algorithmic_latency_ms adds its chunk, the reach of the subsampling
                        and the analysis window: the audio from the start of a chunk that its first frame waits for
   chunk_compute_ms     compute time per chunk, that is from one completion of encoder frames to the next

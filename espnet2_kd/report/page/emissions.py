@@ -10,11 +10,11 @@ _MAX_WORDS = 400
 
 
 def read_emissions(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read `{utterance: {words, ends, fires}}`, times in ms from the start of the audio; nothing where nothing was measured.
+    """Read `{utterance: {words, ends, frames}}`, times in ms from the start of the audio; nothing where nothing was measured.
 
     words: pairs (word, when its last token came out).
     ends: pairs (reference word, its end by forced alignment); empty where it was not aligned.
-    fires: when CIF fired; only of CIF recognisers.
+    frames: the encoder frame that gave each token: where CIF fired, a transducer emitted.
     Lines of another form are passed over: the page shows less, the scores stand elsewhere.
     """
     path = folder / "stream.jsonl"
@@ -30,7 +30,7 @@ def read_emissions(folder: Path) -> dict[str, dict[str, Any]]:
                     "ends": [[str(word["word"]), float(word["end_ms"])] for word in record["reference_words"]][
                         :_MAX_WORDS
                     ],
-                    "fires": [float(ms) for ms in record.get("fires_ms") or ()][:_MAX_WORDS],
+                    "frames": [float(ms) for ms in record.get("frames_ms") or ()][:_MAX_WORDS],
                 }
             except (ValueError, KeyError, TypeError):
                 continue

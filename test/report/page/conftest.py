@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,10 @@ HOSTILE = {
     "long": "x" * 10_000 + " " + "y" * 150,
     "u" * 300: "a b c",
 }
-REF = {f"u{n:03d}": " ".join(random.Random(n).choices("turn the light on off play stop music".split(), k=3 + n % 6)) for n in range(30)}
+REF = {
+    f"u{n:03d}": " ".join(random.Random(n).choices("turn the light on off play stop music".split(), k=3 + n % 6))
+    for n in range(30)
+}
 REF |= HOSTILE
 EPOCHS = 3
 
@@ -75,7 +79,9 @@ def stamp(path: Path, stage: str, seconds: int) -> None:
 
 
 def job_log(path: Path, seconds: int, peak_kb: int) -> None:
-    path.write_text(f"# x\n# Accounting: time={seconds} threads=1\n# Accounting: peak_memory_kb={peak_kb}\n# Ended (code 0) at x\n")
+    path.write_text(
+        f"# x\n# Accounting: time={seconds} threads=1\n# Accounting: peak_memory_kb={peak_kb}\n# Ended (code 0) at x\n"
+    )
 
 
 def run_json(exp: Path, name: str, role: str, seed: int, size: int, **more) -> None:
@@ -111,7 +117,7 @@ def stream_record(utt: str, text: str, seed: int) -> dict:
         **{"utt": utt, "text": text, "audio_seconds": 1.0, "compute_seconds": 0.1, "rtf": 0.1, "first_token_ms": 300.0},
         "words": [{"word": word, "ms": 300.0 + 150 * n + seed} for n, word in enumerate(words)],
         "reference_words": [{"word": word, "end_ms": 200.0 + 150 * n} for n, word in enumerate(words)],
-        "fires_ms": [250.0 + 150 * n for n, _ in enumerate(words)],
+        "frames_ms": [250.0 + 150 * n for n, _ in enumerate(words)],
     }
 
 
@@ -147,11 +153,15 @@ def make_asr_recipe(folder: Path) -> None:
                 stamp(out / ".streamed", "decode", 30)
                 job_log(out / "stream.log", 29, 300_000)
             run_json(exp, name, role, seed, size)
-            terms = ["loss", "loss_task"] if role != "distilled" else ["loss", "loss_task", "loss_kd_l4", "weight_kd_l4"]
+            terms = (
+                ["loss", "loss_task"] if role != "distilled" else ["loss", "loss_task", "loss_kd_l4", "weight_kd_l4"]
+            )
             (exp / "train.log").write_text(train_log(terms, seed))
             stamp(exp / ".done", "teacher" if role == "teacher" else "distill", 600)
             with (exp / "train.log").open("a") as log:
-                log.write("# Accounting: time=599 threads=1\n# Accounting: peak_memory_kb=1500000\n# Ended (code 0) at x\n")
+                log.write(
+                    "# Accounting: time=599 threads=1\n# Accounting: peak_memory_kb=1500000\n# Ended (code 0) at x\n"
+                )
     failed = folder / "exp/asr_train_kd_token_seed1"
     failed.mkdir()
     (failed / "train.log").write_text(train_log(["loss", "loss_kd_token"], 1, epochs=2, planned=9))
@@ -226,7 +236,9 @@ def intent_page(tmp_path_factory):
             data = Path(f"dump/raw/{test_set}")
             write_wavs(data, UTTS)
             write_labels(data / "label", {utt: slots_of(utt) for utt in UTTS})
-            (data / "text").write_text("".join(f"{utt} a </script> {'word ' * (k % 5)}\n" for k, utt in enumerate(UTTS)))
+            (data / "text").write_text(
+                "".join(f"{utt} a </script> {'word ' * (k % 5)}\n" for k, utt in enumerate(UTTS))
+            )
             for name, (seeds, rate) in INTENTS.items():
                 for seed in seeds:
                     if name.startswith("text") and n:
@@ -240,7 +252,10 @@ def intent_page(tmp_path_factory):
             for seed in seeds:
                 exp = Path(f"exp/{name}_seed{seed}")
                 if name.startswith("text"):
-                    epochs = [{"epoch": e, "loss": 3 / e, "valid_loss": 4 / e, "valid_accuracy": 0.1 * e, "seconds": 9} for e in (1, 2)]
+                    epochs = [
+                        {"epoch": e, "loss": 3 / e, "valid_loss": 4 / e, "valid_accuracy": 0.1 * e, "seconds": 9}
+                        for e in (1, 2)
+                    ]
                     (exp / "train.json").write_text(json.dumps({"epochs": epochs, "options": {"seed": seed}}))
                     continue
                 role = "distilled" if name.endswith("std") else "student"
@@ -256,3 +271,49 @@ def intent_page(tmp_path_factory):
             ]
         )
     return folder, (folder / "exp/report/index.html").read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """What a browser would see of a page: tables (header and rows of texts), texts, tags, and the data of its programs."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.data = json.loads(self.scripts[0])
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        elif tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if "script" in self._open:
+            self.scripts[-1] += data
+            return
+        if {"td", "th"} & set(self._open):
+            self.tables[-1][-1][-1] += data
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def table(self, *header: str) -> list[list[str]]:
+        """Rows of the first table whose header begins so."""
+        return next(rows[1:] for rows in self.tables if rows[0][: len(header)] == list(header))

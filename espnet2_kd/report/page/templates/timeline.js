@@ -4,7 +4,7 @@ function timeline(clipData, lanes, ends) {
   const sound = element("audio", { controls: "", preload: "metadata", src: `data:audio/flac;base64,${clipData.sound}` });
   const now = element("div", { class: "now" });
   const place = (ms) => `${(100 * ms) / 1000 / axis}%`;
-  const last = Math.max(0, ...lanes.flatMap((lane) => [...lane.words.map(([, ms]) => ms), ...lane.fires])) / 1000;
+  const last = Math.max(0, ...lanes.flatMap((lane) => [...lane.words.map(([, ms]) => ms), ...lane.frames])) / 1000;
   // What came out after the end of the sound needs room too.
   const axis = Math.max(seconds, Math.min(last * 1.04, seconds * 2));
   const image = element("img", { alt: "spectrogram", src: `data:image/png;base64,${clipData.picture}` });
@@ -49,8 +49,8 @@ function laneOf(lane, place, axis) {
     mark.style.borderLeftColor = lane.colour;
     row.append(mark);
   });
-  for (const ms of lane.fires) {
-    const fire = element("i", { class: "fire", title: `fires at ${(ms / 1000).toFixed(2)} s` });
+  for (const ms of lane.frames) {
+    const fire = element("i", { class: "fire", title: `token from the frame at ${(ms / 1000).toFixed(2)} s` });
     fire.style.left = place(ms);
     fire.style.borderLeftColor = lane.colour;
     row.append(fire);
