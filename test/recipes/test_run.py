@@ -126,6 +126,8 @@ def checkpoints(path):
 def check_results(path, roles):
     """RESULTS.md says of every system what its transcripts and its own records say."""
     text = (path / "RESULTS.md").read_text(encoding="utf-8")
+    page = (path / "exp/report/index.html").read_text(encoding="utf-8")
+    assert '"sound":"' in page  # the speech was found
     accuracy, cost, *standard = markdown_tables(text)
     assert "(synthetic speech)" in text.splitlines()[2]
     assert len(standard) == 3 * len(roles)
@@ -160,6 +162,8 @@ def check_results(path, roles):
         (row,) = [row for row in cost if row["system"] == name]
         assert row["parameters"] == f"{run['num_parameters'] / 1e6:.2f} M"
         assert row["mode"] == stream["mode"] and float(row["RTF"]) == pytest.approx(stream["rtf"], abs=6e-4)
+        for cell in (row["parameters"], row["RTF"], f"{100 * errors / num_words:.2f}"):
+            assert f"<bdi>{cell}</bdi>" in page
     for role in {"teacher", "student, no distillation", "distilled student"} - set(roles.values()):
         (row,) = [row for row in accuracy if row["role"] == f"{role} (synthetic)"]
         assert row["WER %"] == "not run"

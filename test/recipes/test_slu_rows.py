@@ -346,6 +346,8 @@ def exact_match(ref, hyp):
 def check_results(path, rows):
     """What RESULTS.md says of every system in quiet and in noise is what its labels say, and those are complete."""
     text = (path / "RESULTS.md").read_text(encoding="utf-8")
+    page = (path / "exp/report/index.html").read_text(encoding="utf-8")
+    assert page.count('"sound":"') > len(TESTS)  # speech of every set was found
     assert "(synthetic speech)" in text.splitlines()[2]
     block = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)[0].splitlines()
     header, _, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in block)

@@ -28,7 +28,7 @@ HOSTILE = {
     "<script>window.hacked=1</script>": "</script><script>window.hacked=1</script> <img src=x onerror=window.hacked=1>",
     "quote\"'&amp;`": "\" ' ` & &lt; {{ 7*7 }} ${7*7} %00 <!-- --> ]]>",
     "rtl-\u05e9\u05dc\u05d5\u05dd": "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd \u202eevil\u202c \u0645\u0631\u062d\u0628\u0627",
-    "long": "x" * 10_000 + " " + "y" * 150,
+    "long": "x" * 600 + " " + "y" * 150,  # sclite aligns characters too, in time that grows with their square
     "u" * 300: "a b c",
 }
 REF = {
@@ -237,7 +237,9 @@ def intent_page(tmp_path_factory):
             write_wavs(data, UTTS)
             write_labels(data / "label", {utt: slots_of(utt) for utt in UTTS})
             (data / "text").write_text(
-                "".join(f"{utt} a </script> {'word ' * (k % 5)}\n" for k, utt in enumerate(UTTS))
+                "".join(
+                    f"{utt} a </script> {'word ' * (k % 5)}{'z' * 10_000 * (k == 3)}\n" for k, utt in enumerate(UTTS)
+                )
             )
             for name, (seeds, rate) in INTENTS.items():
                 for seed in seeds:

@@ -38,7 +38,7 @@ function element(tag, attributes, ...children) {
 
 // choice("Set", [["value", "label"]], value, f): a labelled menu.
 function choice(label, options, value, onchange) {
-  const menu = element("select", { onchange: () => onchange(menu.value) });
+  const menu = element("select", { "aria-label": label, onchange: () => onchange(menu.value) });
   for (const [each, text] of options) menu.append(element("option", { value: each, selected: String(each) === String(value) ? "" : null }, clip(text, 60)));
   return element("label", { class: "field" }, label, menu);
 }
