@@ -8,6 +8,8 @@ import pytest
 import soundfile
 import torch
 
+from espnet2_kd.asr.decode_config import DecodeConfig
+from espnet2_kd.asr.recognizer import Recognizer
 from espnet2_kd.bin import decode, stream
 
 RATE = 16000
@@ -227,6 +229,16 @@ def test_delays_are_counted_from_the_aligned_word_ends(system, word_teacher, dat
         assert len(expected) == 9
         assert record["emission_delay_ms"] == pytest.approx(expected, abs=0.02)
         assert record["first_token_ms"] == pytest.approx(expected[0], abs=0.02)
+        frames = (
+            Recognizer.load(exp, "valid.loss_transducer.ave.pth", DecodeConfig.read(None))
+            .decode([speech.numpy()])[0][0]
+            .frames
+        )
+        if system == "word_teacher":  # which hears the same in pieces as in one
+            assert record["frames_ms"] == [(frame + 1) * 40.0 for frame in frames]
+        # No word comes out before the frame of its last token has been spoken.
+        assert record["frames_ms"] == sorted(record["frames_ms"])
+        assert all(word["ms"] >= ms for word, ms in zip(record["words"], record["frames_ms"]))
         delays += expected
         if system == "word_teacher":
             assert min(word["ms"] for word in record["words"]) >= 1000 * record["audio_seconds"]

@@ -37,10 +37,11 @@ function drawMatrix(figure) {
   const places = found.values.map((_, n) => n);
   const trace = {
     type: "heatmap", z: shares, x: places, y: places, customdata: text.map((row) => row.map(plainText)), hovertemplate: "%{customdata}<extra></extra>", zmin: 0, zmax: 100, xgap: 1, ygap: 1, showscale: !narrow(box),
-    colorscale: dark ? [[0, "#1b2128"], [0.02, "#233a52"], [1, "#9ad0ff"]] : [[0, "#ffffff"], [0.02, "#d6e6f5"], [1, "#08407a"]], colorbar: { title: { text: "% of row" }, thickness: 12 },
+    // Pale enough for numbers in the colour of all text.
+    colorscale: dark ? [[0, "#1b2128"], [0.02, "#22384f"], [1, "#2a66a5"]] : [[0, "#ffffff"], [0.02, "#e3eef8"], [1, "#6ea8dc"]], colorbar: { title: { text: "% of row" }, thickness: 12 },
   };
   // Numbers fit into the cells of small matrices only.
-  if (size <= 16) Object.assign(trace, { text: rows.map((row) => row.map((count) => count || "")), texttemplate: "%{text}" });
+  if (size <= 16) Object.assign(trace, { text: rows.map((row) => row.map((count) => count || "")), texttemplate: "%{text}", textfont: { color: dark ? "#e8ecf0" : "#1b1f24" } });
   const ticks = { tickmode: "array", tickvals: places, ticktext: names.map(plainText), showgrid: false };
   draw(box, [trace], { height: Math.max(300, 150 + 19 * size), xaxis: { ...ticks, tickangle: -60, title: { text: "taken for" } }, yaxis: { ...ticks, autorange: "reversed", title: { text: "is" } } });
 }
