@@ -46,7 +46,9 @@ class StreamResampler:
         self.reach = math.ceil(CROSSINGS / cutoff)
         # Row p: the filter for an output that lies p / up behind an input sample, (up, 2 reach).
         offsets = np.arange(1 - self.reach, self.reach + 1) - np.arange(self.up)[:, None] / self.up
-        window = np.i0(KAISER_BETA * np.sqrt(np.clip(1.0 - (offsets / self.reach) ** 2, 0.0, None))) / np.i0(KAISER_BETA)
+        window = np.i0(KAISER_BETA * np.sqrt(np.clip(1.0 - (offsets / self.reach) ** 2, 0.0, None))) / np.i0(
+            KAISER_BETA
+        )
         self.filters = cutoff * np.sinc(cutoff * offsets) * window
         # Silence stands before the beginning.
         self.waiting = np.zeros(self.reach - 1)
