@@ -38,9 +38,12 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "microphone=(self)",
     "Cache-Control": "no-store",
+    "Server": "espnet2_kd",
 }
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SHUTDOWN_SECONDS = 3.0
+
+REFUSAL = "refused: asked for under a name that is not this server's (--allow_host adds names), or by another page\n"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -101,7 +104,7 @@ class DemoServer:
         if not self.allows(host, origin):
             logger.warning("refused a request to host %.100r from a page of %.100r", host, origin)
             return web.Response(
-                status=403, text="refused: not the name of this server (--allow_host), or another page\n"
+                status=403, text=REFUSAL
             )
         try:
             return await handler(request)

@@ -80,9 +80,9 @@ class Column {
   }
 
   static describe(about) {
-    if (about.kind === "intents") return "intents · waits for the end, guesses before";
+    if (about.kind === "intents") return "intents: waits for the end, guesses before";
     if (about.mode === "full_context") return "full context: waits for the end, guesses before";
-    return `streams · chunks of ${Math.round(about.chunk_ms)} ms, hears ${Math.round(about.lookahead_ms)} ms for the first`;
+    return `streams: answers every ${Math.round(about.chunk_ms)} ms, needs ${Math.round(about.lookahead_ms)} ms`;
   }
 
   clear() {
