@@ -1,5 +1,10 @@
 """Tiny random models that listen, and sound that makes them talk."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -52,3 +57,25 @@ def intents(student, tmp_path_factory):
     torch.save(model.state_dict(), folder / "valid.acc.best.pth")
     (folder / "config.yaml").write_text(yaml.safe_dump(vars(args)))
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo(student, teacher, intents):
+    """Address of a demo of all three that runs as a user starts it."""
+    options = ["--model", teacher, student, intents, "--name", "teacher", "student", "intents", "--port", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "espnet2_kd.bin.demo", *map(str, options), "--guess_ms", "500"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("open "):
+            break
+    else:
+        pytest.fail("".join(lines) or "the demo ended")
+    yield line.split()[1]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0

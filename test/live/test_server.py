@@ -130,12 +130,13 @@ def test_many_clients_hear_what_is_decoded_at_leisure(systems, noise):
                 assert said(found[i]) == said(expected)
                 assert all(word["final"] for word in found[i]["words"])
                 assert len(said(found[i])) > 3 or lens[number] < 1000
-            elif expected["intents"]:
+            else:
                 for one_found, one_expected in zip(found[i]["intents"], expected["intents"], strict=True):
                     assert one_found["value"] == one_expected["value"]
                     assert one_found["probability"] == pytest.approx(one_expected["probability"], abs=2e-4)
             assert found[i]["audio_ms"] == pytest.approx(lens[number] / 16, abs=0.1)
-            assert found[i]["utterance"] == 0 and found[i]["compute_ms"] > 0 and not found[i]["cut"]
+            assert found[i]["utterance"] == 0 and not found[i]["cut"]
+            assert found[i]["compute_ms"] > 0 or lens[number] < 1000
 
 
 def test_words_come_before_the_end_and_final_ones_stay(systems, noise):
