@@ -19,7 +19,8 @@ PIECE_SECONDS = 0.1
 
 
 async def send(socket, samples, rate, in_real_time):
-    size = int(PIECE_SECONDS * rate)
+    # Few large messages where nobody waits for the first words.
+    size = int((PIECE_SECONDS if in_real_time else 5 * PIECE_SECONDS) * rate)
     for start in range(0, len(samples), size):
         if in_real_time:
             await asyncio.sleep(PIECE_SECONDS)

@@ -83,6 +83,10 @@ def run(args: argparse.Namespace) -> None:
         print(f"loading {exp}", flush=True)
         systems.append(load_system(exp, name, file, config, args.device, args.num_threads, args.guess_ms))
         systems[-1].warm_up()
+        if systems[-1].about["note"] is not None:
+            print(
+                f"{exp}: does not stream, answers at the end: {systems[-1].about['note']}", file=sys.stderr, flush=True
+            )
     if not is_loopback(args.host):
         print(
             f"warning: {args.host} can be reached by others, without encryption or password. Browsers give a microphone only to "

@@ -6,7 +6,7 @@ The client begins with a text message, which is JSON, as all text here:
 
 The server answers what there is to hear it, and its limits:
 
-    {"type": "ready", "systems": [{"name", "kind", "mode", "rate", "chunk_ms", "lookahead_ms", "note"}, ...],
+    {"type": "ready", "systems": [{"name", "kind", "mode", "rate", "chunk_ms", "lookahead_ms", "guess_ms", "note"}, ...],
      "max_seconds": 60, "max_message_bytes": 262144}
 
 Then binary messages are mono audio, of any length up to that, and this ends an utterance; the next audio begins another:

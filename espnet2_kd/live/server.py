@@ -103,9 +103,7 @@ class DemoServer:
         host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
         if not self.allows(host, origin):
             logger.warning("refused a request to host %.100r from a page of %.100r", host, origin)
-            return web.Response(
-                status=403, text=REFUSAL
-            )
+            return web.Response(status=403, text=REFUSAL)
         try:
             return await handler(request)
         except web.HTTPException as error:

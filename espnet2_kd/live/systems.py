@@ -33,7 +33,8 @@ class System:
 
     name: its title.
     about: what a client is told of it: `kind` (words or intents), `mode` (streaming or full_context), `rate`, `chunk_ms` and
-        `lookahead_ms` (None with full context), `note` (why a model with chunks does not stream here, or None).
+        `lookahead_ms` (None with full context), `guess_ms` (None when streaming), `note` (why a model with chunks does not
+        stream here, or None).
     open_stream: makes an utterance of audio at a rate in Hz.
     thread: where it computes, one piece after the other, so that no two streams use a model at once.
     """
@@ -76,7 +77,7 @@ def load_system(
         if config is not None:
             raise ConfigError(f"{exp}: is a classifier of intents, which has no decoding settings: leave out {config}")
         classifier = IntentClassifier.from_pretrained(exp, model_file, device)
-        about = _about(name, "intents", classifier.rate)
+        about = _about(name, "intents", classifier.rate, guess_ms)
         return System(name, about, lambda rate: IntentStream(classifier, rate, guess_ms), thread)
     recognizer = Recognizer.load(exp, model_file, DecodeConfig.read(config), device)
     try:
@@ -86,14 +87,14 @@ def load_system(
     else:
         streams, note = encoder.mode == "streaming", None
     if streams:
-        about = _about(name, "words", recognizer.rate) | {
+        about = _about(name, "words", recognizer.rate, None) | {
             "mode": "streaming",
             "chunk_ms": encoder.chunk_ms,
             "lookahead_ms": encoder.lookahead_ms,
         }
         return System(name, about, lambda rate: WordStream(recognizer, rate), thread)
     frame_ms = encoder_frame_ms(recognizer.model)
-    about = _about(name, "words", recognizer.rate) | {"note": note}
+    about = _about(name, "words", recognizer.rate, guess_ms) | {"note": note}
     return System(name, about, lambda rate: WholeWordStream(recognizer, rate, guess_ms, frame_ms), thread)
 
 
@@ -113,6 +114,6 @@ def choose_checkpoint(exp: str | Path) -> str:
     )
 
 
-def _about(name: str, kind: str, rate: int) -> dict[str, Any]:
-    full = {"mode": "full_context", "chunk_ms": None, "lookahead_ms": None, "note": None}
+def _about(name: str, kind: str, rate: int, guess_ms: float | None) -> dict[str, Any]:
+    full = {"mode": "full_context", "chunk_ms": None, "lookahead_ms": None, "guess_ms": guess_ms, "note": None}
     return {"name": name, "kind": kind, "rate": rate, **full}

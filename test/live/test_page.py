@@ -129,11 +129,15 @@ def test_the_microphone(visit, recognizers, tmp_path):
     it.wait_until_ready()
     heard = check_words(it, recognizers)
     assert len(heard) >= 2
+    # A classifier has an answer to silence as well, which nobody wants to see.
+    assert it.page.locator(".intents").count() == 2
+    assert len([message for message in it.received if message.get("intents") and message["final"]]) == len(heard)
     for name in (".p50", ".p90"):
         latency = it.column(1).locator(name).inner_text()
         assert re.fullmatch(r"\d+ ms", latency) and 0 < int(latency.split()[0]) < 20000
     assert 0 < float(it.column(1).locator(".rtf").inner_text()) < 20
-    assert "full context" in it.column(0).locator(".badge").inner_text()
+    badge = "full context: waits for the end, guesses every 0.5 s"
+    assert it.column(0).locator(".badge").inner_text() == badge
     assert "streams: answers every 80 ms" in it.column(1).locator(".badge").inner_text()
     with it.page.expect_download() as download:
         it.page.click("#save")
@@ -231,6 +235,15 @@ def test_what_is_no_sound(visit, tmp_path):
         playwright.expect(it.page.locator("#fault")).to_contain_text("cannot decode this file")
         it.wait_until_ready()
         playwright.expect(it.page.locator("#start")).to_be_enabled()
+
+
+def test_silence(visit, tmp_path):
+    it = visit()
+    soundfile.write(tmp_path / "silence.wav", np.zeros(SECOND), SECOND)
+    it.page.select_option("#pace", "once")
+    it.page.set_input_files("#file", tmp_path / "silence.wav")
+    playwright.expect(it.page.locator("#fault")).to_contain_text("louder than the background")
+    assert it.page.locator(".intents").count() == 0
 
 
 def test_a_file_that_is_dropped(visit, recognizers, sound):

@@ -1,11 +1,12 @@
 // The page of the live demo: sound goes to the server, words come back. The messages are described in live/protocol.py.
 
 const PAUSE_MS = 800; // silence that ends a sentence
-const VOICED_MS = 200; // speech without which nothing can end
+const VOICED_MS = 200; // less is no speech
+const SILENCE_MS = 10_000; // without speech the sentence begins anew after so long
 const FLOOR_DB = -75;
 const ABOVE_FLOOR_DB = 10;
 const QUIETEST_SPEECH_DB = -55;
-const AT_ONCE_SECONDS = 0.25;
+const AT_ONCE_SECONDS = 0.5;
 const MAX_UNSENT_BYTES = 200_000;
 const HOPELESS_UNSENT_BYTES = 8_000_000;
 const MAX_FILE_BYTES = 300_000_000;
@@ -52,7 +53,11 @@ class Pauses {
     this.silent = 0;
   }
 
-  // Take a piece's level; true where speech has been followed by a pause.
+  get isVoiced() {
+    return this.voiced >= VOICED_MS;
+  }
+
+  // Take a piece's level; true where a sentence ends: speech followed by a pause, or a long time without any.
   hear(db, ms) {
     this.floor = Math.max(FLOOR_DB, Math.min(db, this.floor + ms / 1000));
     if (db > Math.max(this.floor + ABOVE_FLOOR_DB, QUIETEST_SPEECH_DB)) {
@@ -61,7 +66,7 @@ class Pauses {
     } else {
       this.silent += ms;
     }
-    return this.voiced >= VOICED_MS && this.silent >= PAUSE_MS;
+    return this.silent >= (this.isVoiced ? PAUSE_MS : SILENCE_MS);
   }
 }
 
@@ -73,15 +78,17 @@ class Column {
     this.part = (name) => this.root.querySelector(name);
     this.part("h2").textContent = about.name;
     this.part(".badge").textContent = Column.describe(about);
-    this.part(".badge").title = about.note ?? "";
     this.part(".transcript").setAttribute("aria-label", `What ${about.name} understood`);
     this.clear();
     ui.systems.append(this.root);
   }
 
   static describe(about) {
-    if (about.kind === "intents") return "intents: waits for the end, guesses before";
-    if (about.mode === "full_context") return "full context: waits for the end, guesses before";
+    if (about.mode === "full_context") {
+      const kind = about.kind === "intents" ? "intents" : "full context";
+      const guesses = about.guess_ms ? `, guesses every ${about.guess_ms / 1000} s` : "";
+      return `${kind}: waits for the end${guesses}${about.note ? ` (${about.note})` : ""}`;
+    }
     return `streams: answers every ${Math.round(about.chunk_ms)} ms, needs ${Math.round(about.lookahead_ms)} ms`;
   }
 
@@ -139,6 +146,8 @@ class Column {
   draw(utterance) {
     if (!utterance.root) {
       if (!utterance.words.length && !utterance.intents.length) return;
+      // Of silence a classifier has no choice but to say something.
+      if (this.about.kind === "intents" && !utterance.session.isVoiced(utterance.number)) return;
       this.part(".empty")?.remove();
       utterance.root = document.createElement(this.about.kind === "intents" ? "div" : "p");
       this.part(".transcript").append(utterance.root);
@@ -197,7 +206,8 @@ class Column {
 
   // Lines of the saved transcript.
   lines() {
-    return this.utterances.flatMap((utterance) => {
+    const shown = this.utterances.filter((utterance) => utterance.root);
+    return shown.flatMap((utterance) => {
       const start = utterance.session.startOf(utterance.number) / 1000;
       const head = (text, end, latency) => [this.about.name, clock(start), text, end.toFixed(2), latency].join("\t");
       const words = utterance.words.map((word, i) =>
@@ -220,6 +230,7 @@ class Session {
     this.onEnd = onEnd;
     this.starts = [offsetMs];
     this.log = [[]];
+    this.voiced = [];
     this.numSamples = 0;
     this.isEnding = this.isOver = false;
     this.pauses = new Pauses();
@@ -251,6 +262,11 @@ class Session {
   // Where an utterance begins in all that was heard, in ms.
   startOf(number) {
     return this.starts[Math.min(number, this.starts.length - 1)];
+  }
+
+  // Whether there was speech in an utterance, so far.
+  isVoiced(number) {
+    return this.voiced[number] ?? this.pauses.isVoiced;
   }
 
   // When the sound of an utterance up to a time was sent.
@@ -304,6 +320,7 @@ class Session {
       rest = rest.subarray(part.length);
     }
     if (pcm.length) this.socket.send(pcm);
+    this.sound ||= this.pauses.isVoiced;
     if (this.pauses.hear(db, (samples.length * 1000) / this.rate) && ui.pauses.checked) this.end();
   }
 
@@ -319,6 +336,7 @@ class Session {
   }
 
   begin() {
+    this.voiced.push(this.pauses.isVoiced);
     this.begun = this.numSamples;
     this.starts.push(this.starts[0] + this.sentMs);
     this.log.push([]);
@@ -341,6 +359,7 @@ class Session {
     const wanted = this.utterance;
     if (this.isEnding && !this.isOver && this.finals.every((num, i) => num >= wanted || this.lost?.has(i))) {
       this.isOver = true;
+      if (!this.sound) this.fault = "Nothing louder than the background was heard: is the microphone on, and loud enough?";
       this.socket.close(1000);
     }
   }
