@@ -86,10 +86,10 @@ class Column {
   static describe(about) {
     if (about.mode === "full_context") {
       const kind = about.kind === "intents" ? "intents" : "full context";
-      const guesses = about.guess_ms ? `, guesses every ${about.guess_ms / 1000} s` : "";
+      const guesses = about.guess_ms ? `, guesses every ${about.guess_ms / 1000}\u00a0s` : "";
       return `${kind}: waits for the end${guesses}${about.note ? ` (${about.note})` : ""}`;
     }
-    return `streams: answers every ${Math.round(about.chunk_ms)} ms, needs ${Math.round(about.lookahead_ms)} ms`;
+    return `streams: answers every ${Math.round(about.chunk_ms)}\u00a0ms, needs ${Math.round(about.lookahead_ms)}\u00a0ms`;
   }
 
   clear() {
@@ -126,9 +126,11 @@ class Column {
         utterance.words = result.words;
       }
       if (result.intents) utterance.intents = result.intents;
-      utterance.latencies = session.isPaced
-        ? utterance.words.map((word, i) => utterance.shownAt[i] - session.sentAt(result.utterance, word.end_ms))
-        : [];
+      if (session.isPaced && result.words) {
+        utterance.latencies = result.words.map((word, i) => utterance.shownAt[i] - session.sentAt(result.utterance, word.end_ms));
+      } else if (session.isPaced && result.final && session.isVoiced(result.utterance)) {
+        utterance.latencies = [now - session.sentAt(result.utterance, Infinity)];
+      }
       this.draw(utterance);
     }
     this.measure();
@@ -214,7 +216,7 @@ class Column {
         head(word.text, start + word.end_ms / 1000, utterance.latencies[i] === undefined ? "" : Math.round(utterance.latencies[i])),
       );
       const intents = utterance.intents.map(({ slot, value, probability }) =>
-        head(`${slot}=${value} (${probability})`, start + utterance.audioMs / 1000, ""),
+        head(`${slot}=${value} (${probability})`, start + utterance.audioMs / 1000, Math.round(utterance.latencies[0] ?? NaN) || ""),
       );
       return [...words, ...intents];
     });
@@ -414,7 +416,9 @@ async function listen(what, connect) {
     const session = new Session(context.sampleRate, heardBefore, true, over);
     run.session = session;
     await session.ready;
-    const pieces = new AudioWorkletNode(context, "pieces", { numberOfOutputs: 0 });
+    const pieces = new AudioWorkletNode(context, "pieces");
+    // It is silent, but some browsers run only what leads to the loudspeaker.
+    pieces.connect(context.destination);
     pieces.port.onmessage = ({ data }) => {
       session.hear(data.samples);
       if (data.last) session.finish();
