@@ -92,6 +92,15 @@ async def finals(socket, num):
     return found
 
 
+async def until(condition):
+    """Wait for something to become true."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
 def said(result):
     return [word["text"] for word in result["words"]]
 
@@ -260,13 +269,14 @@ def test_too_many_messages_are_refused(counter, monkeypatch):
 
 
 def test_who_says_nothing_has_to_leave(counter, monkeypatch):
-    monkeypatch.setattr(session, "HELLO_SECONDS", 0.05)
-    monkeypatch.setattr(session, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(session, "IDLE_SECONDS", 0.5)
     system, gate, _ = counter
 
     async def talk(client):
-        silent = await client.ws_connect("/listen")
-        faults = [(await silent.receive_json(timeout=10))["message"]]
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "HELLO_SECONDS", 0.05)
+            silent = await client.ws_connect("/listen")
+            faults = [(await silent.receive_json(timeout=10))["message"]]
         idle = await connect(client)
         faults.append((await idle.receive_json(timeout=10))["message"])
         # Who waits for an answer may be silent.
@@ -274,7 +284,7 @@ def test_who_says_nothing_has_to_leave(counter, monkeypatch):
         gate.clear()
         await waiting.send_bytes(bytes(200))
         await waiting.send_json({"type": "end"})
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.2)
         gate.set()
         return faults, (await finals(waiting, 1))[0]
 
@@ -290,11 +300,12 @@ def test_one_client_too_many(counter):
         await third.receive(timeout=10)
         code = third.close_code
         await first[0].close()
-        await asyncio.sleep(0.05)
+        await until(lambda: len(demo.clients) == 1)
         await connect(client)
         return answer, code
 
-    answer, code = run([counter[0]], talk, max_clients=2)
+    demo = DemoServer([counter[0]], max_clients=2)
+    answer, code = run(demo, talk)
     assert answer["message"].startswith("busy: 2 clients") and code == 1013
 
 
@@ -306,8 +317,7 @@ def test_who_vanishes_leaves_nothing_behind(counter, politely):
     async def talk(client):
         socket = await connect(client)
         await socket.send_bytes(bytes(2 * RATE))
-        await asyncio.sleep(0.05)
-        assert len(demo.clients) == len(streams) == 1
+        await until(lambda: len(demo.clients) == len(streams) == 1)
         gate.clear()
         await socket.send_bytes(bytes(2 * RATE))
         await asyncio.sleep(0.05)
@@ -315,10 +325,7 @@ def test_who_vanishes_leaves_nothing_behind(counter, politely):
             await socket.close()
         else:
             socket._response.connection.transport.abort()
-        for _ in range(100):
-            if not demo.clients:
-                break
-            await asyncio.sleep(0.02)
+        await until(lambda: not demo.clients)
         gate.set()
         # The next one need not wait for what nobody wants any more.
         other = await connect(client)
@@ -326,11 +333,11 @@ def test_who_vanishes_leaves_nothing_behind(counter, politely):
         await other.send_json({"type": "end"})
         assert said((await finals(other, 1))[0]) == ["10"]
         await other.close()
-        await asyncio.sleep(0.05)
+        await until(lambda: not demo.clients)
 
     run(demo, talk)
     gc.collect()
-    assert not demo.clients and not streams
+    assert not streams
 
 
 def test_a_slow_system_makes_its_client_wait_and_says_so(counter, monkeypatch):
