@@ -80,6 +80,7 @@ def test_an_array_runs_as_arrays_no_larger_than_slurm_takes(slurm, start, tmp_pa
     assert re.fullmatch(
         rf"# Running on \S+\n# Started at {date}\n(# SLURM_\w+=.*\n)+# bash -c '.*'\nsaid 7 /models of mine\n"
         r"# Accounting: begin_time=\d+\n# Accounting: end_time=\d+\n# Accounting: time=\d+ threads=1\n"
+        r"# Accounting: peak_memory_kb=\d{4,7}\n"
         rf"# Finished at {date} with status 0\n",
         log,
     ), log

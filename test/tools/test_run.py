@@ -32,6 +32,7 @@ def test_log_has_kaldis_format(tmp_path):
         r"#\n"
         r"two words\n"
         r"# Accounting: time=\d+ threads=2\n"
+        r"# Accounting: peak_memory_kb=\d{4,7}\n"
         rf"# Ended \(code 0\) at {date}, elapsed time \d+ seconds\n"
     )
     assert re.fullmatch(expected, (tmp_path / "log/a.log").read_text())
