@@ -47,7 +47,8 @@ class Site:
             page = f"recipes/{recipe.stem}-{report.stem.lower()}.md"
             self.show(page, f"{recipe.path}/{report.name}")
             # A report without a title of its own does not say whose it is.
-            self.texts[page] = self.texts[page].replace("\n# RESULTS", f"\n# {recipe.name}: results", 1)
+            text = self.texts[page].replace("\n# RESULTS", f"\n# {recipe.name}: results", 1)
+            self.texts[page] = f"---\nhide: [toc]\n---\n\n{text}"
             entries.append({report.stem.replace("RESULTS", "Results").replace("_", ", "): page})
         return entries
 
