@@ -102,7 +102,12 @@ def _described(named: Named) -> str:
         text += ["", "| keyword | type | default | |", "|---|---|---|---|"]
         for name, kind, default in named.keywords:
             told = next((words[key] for key in words if name in key.replace(" ", "").split(",")), "")
-            cells = (f"`{name}`", _code(kind), "needed" if default is None else _code(default), told.replace("|", "&#124;"))
+            cells = (
+                f"`{name}`",
+                _code(kind),
+                "needed" if default is None else _code(default),
+                told.replace("|", "&#124;"),
+            )
             text.append(f"| {' | '.join(cells)} |")
     text += [
         "",

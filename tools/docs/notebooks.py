@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the tutorial notebooks, and turns them into pages.
 
-Usage: tools/docs/notebooks.py [NAME]...   runs those whose kept outputs are older than their text; all, without names
+Usage: tools/docs/notebooks.py [NAME]...   runs those whose outputs are not kept or of other code; all, without names
 
 Notebooks are committed without outputs. What a run printed is kept in .site_cache/ and shown on the page.
 """
@@ -67,23 +67,26 @@ def run(path: Path) -> Any:
 
 
 def kept(path: Path) -> Path:
-    """Where the outputs of a notebook are kept, as long as its text is the same."""
-    cells = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    """Where the outputs of a notebook are kept, as long as its code is the same."""
+    cells = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
     digest = hashlib.sha256(cells.encode()).hexdigest()[:16]
     return ROOT / CACHE / f"{path.stem}.{digest}.ipynb"
 
 
 def to_markdown(path: Path) -> str:
     """A page of a notebook, with the outputs of its last run where there was one."""
+    notebook = nbformat.read(path, as_version=4)
     ran = kept(path).is_file()
-    notebook = nbformat.read(kept(path) if ran else path, as_version=4)
+    outputs = {}
+    if ran:
+        outputs = {cell.id: cell.get("outputs", []) for cell in nbformat.read(kept(path), as_version=4).cells}
     parts = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
         elif cell.cell_type == "code":
             parts.append(_fenced(cell.source, "python"))
-            parts += [text for output in cell.get("outputs", []) if (text := _output(output))]
+            parts += [text for output in outputs.get(cell.id, []) if (text := _output(output))]
     if not ran:
         parts.insert(1, NOT_RUN)
     return "\n\n".join(parts) + "\n"
