@@ -149,7 +149,8 @@ def gallery_rows(root: Path, recipes: Sequence[Recipe]) -> list[tuple[str, str, 
 def gallery_page(rows: Sequence[tuple[str, str, str, str]]) -> str:
     """The page as Markdown."""
     header = ["| recipe | task | what it is | what distillation bought, word error rate |", "|---|---|---|---|"]
-    return "\n".join([PREFACE, *header, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+    table = [*header, *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join([PREFACE, '<div class="gallery" markdown>', "", *table, "", "</div>"]) + "\n"
 
 
 def _line(gain: Gain) -> str:
