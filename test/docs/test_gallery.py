@@ -38,6 +38,43 @@ def test_gains_are_those_of_the_systems_with_most_seeds(docs_module):
     assert gain.interval == "-20.0 % .. +1.0 %"
 
 
+INTENTS = """# RESULTS
+
+## test, synthetic speech: 90 utterances
+
+### test, change against none
+
+| set | system | seeds | points | 95 % interval | seeds p | lost:won | utterances p |
+| :-- | :-- | --: | --: | --: | --: | --: | --: |
+| test | gru | 1, 2, 3 | -1.00 | -2.00 .. +0.00 | 0.100 n.s. | 3:1 | 0.100 n.s. |
+| test | std † | 1, 2 | +4.00 | +3.00 .. +5.00 | 0.010 * | 1:5 | 0.010 * |
+| test | once | 1 | +9.00 | - | - | 1:9 | 0.010 * |
+| test_babble_0db | std † | 1, 2 | +7.00 | +6.00 .. +8.00 | 0.010 * | 1:8 | 0.010 * |
+
+## Systems
+
+| system | input | seeds | parameters | training | config |
+| :-- | :-- | --: | --: | --: | --: |
+| none | speech, no distillation | 1, 2, 3 | 1.00 M | 1 min | conf/none.yaml |
+| gru | speech | 1, 2, 3 | 1.00 M | 1 min | conf/gru.yaml |
+| std † | speech, distilled | 1, 2 | 1.00 M | 1 min | conf/std.yaml |
+| once | speech, distilled | 1 | 1.00 M | 1 min | conf/once.yaml |
+"""
+
+
+def test_points_are_those_of_distilled_classifiers_in_quiet(docs_module):
+    wanted = "`std`, test (synthetic), 2 seeds: **+4.00** points of accuracy (+3.00 .. +5.00)"
+    assert docs_module("gallery").read_points(INTENTS) == [wanted]
+
+
+def test_the_reports_call_their_systems_so(docs_module):
+    from espnet2_kd.report.intent_results import ROLE_NAMES as INTENT_ROLES
+    from espnet2_kd.report.results import ROLE_NAMES
+
+    assert docs_module("gallery").DISTILLED_INTENTS == INTENT_ROLES["distilled"]
+    assert [role for role in ROLE_NAMES.values() if role.startswith("distilled")] == [ROLE_NAMES["distilled"]]
+
+
 def test_every_recipe_is_in_the_gallery_with_its_numbers(docs_module):
     gallery = docs_module("gallery")
     recipes = gallery.find_recipes(ROOT)

@@ -9,14 +9,15 @@ from pathlib import Path
 
 TASKS = {"asr1": "recognition", "slu1": "intents"}
 NOT_RUN = "not run"
+DISTILLED_INTENTS = "speech, distilled"  # as reports of intents call such a system
 PREFACE = """---
 hide: [toc]
 ---
 
 # Recipes
 
-What distillation bought is read from each recipe's generated `RESULTS.md`: the error rate without distillation, the one with it, the relative
-change and its 95 % interval. Where a report holds several distilled systems, those with the most seeds are shown. An interval that includes
+What distillation bought is read from each recipe's generated `RESULTS.md`: of recognisers the word error rate without distillation, the one with it,
+the relative change and its 95 % interval; of intents the points of accuracy on the quiet set. Where a report holds several distilled systems, those with the most seeds are shown. An interval that includes
 0 % says that other speakers or seeds might as well have shown nothing. *Synthetic* means that a program spoke the test sentences; such numbers say that a recipe works, not
 how well it hears people. *Not run* means that the recipe has been tried end to end on a tiny corpus only.
 """
@@ -90,7 +91,7 @@ def read_gains(text: str) -> list[Gain]:
     """What a results file says of distilled systems with the most seeds, test set by test set."""
     gains = []
     for heading, rows in read_tables(text):
-        if not rows or "WER change" not in rows[0]:
+        if "WER change" not in rows[0]:
             continue
         base = next((row for row in rows if row["WER change"] == "base"), None)
         distilled = [row for row in rows if row["role"].startswith("distilled") and row["WER change"] != "-"]
@@ -100,7 +101,7 @@ def read_gains(text: str) -> list[Gain]:
         gains += [
             Gain(
                 re.split(r"[,:]", heading)[0],
-                row["system"].removesuffix(" †"),
+                _name(row),
                 row["seeds"],
                 "synthetic" in heading,
                 base["WER %"],
@@ -115,14 +116,22 @@ def read_gains(text: str) -> list[Gain]:
 
 
 def read_points(text: str) -> list[str]:
-    """What a results file of intents says of distilled systems, a line each."""
+    """What a results file of intents says of distilled systems with the most seeds, in quiet, a line each."""
+    tables = read_tables(text)
+    roles = {_name(row): row["input"] for _, rows in tables if "input" in rows[0] for row in rows}
     lines = []
-    for _, rows in read_tables(text):
-        if rows and "points" in rows[0]:
-            lines += [
-                f"`{row['system'].removesuffix(' †')}`, {row['set']}: {row['points']} points of accuracy, {row['95 % interval']}"
-                for row in rows
-            ]
+    for heading, rows in tables:
+        if "points" not in rows[0]:
+            continue
+        quiet = re.split(r"[,:]", heading)[0]
+        distilled = [row for row in rows if row["set"] == quiet and roles.get(_name(row)) == DISTILLED_INTENTS]
+        most = max((_count(row["seeds"]) for row in distilled), default=0)
+        lines += [
+            f"`{_name(row)}`, {_made(quiet, row['seeds'], 'synthetic' in heading)}: "
+            f"**{row['points']}** points of accuracy ({row['95 % interval']})"
+            for row in distilled
+            if _count(row["seeds"]) == most
+        ]
     return lines
 
 
@@ -148,15 +157,24 @@ def gallery_rows(root: Path, recipes: Sequence[Recipe]) -> list[tuple[str, str, 
 
 def gallery_page(rows: Sequence[tuple[str, str, str, str]]) -> str:
     """The page as Markdown."""
-    header = ["| recipe | task | what it is | what distillation bought, word error rate |", "|---|---|---|---|"]
+    header = ["| recipe | task | what it is | what distillation bought |", "|---|---|---|---|"]
     table = [*header, *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join([PREFACE, '<div class="gallery" markdown>', "", *table, "", "</div>"]) + "\n"
 
 
 def _line(gain: Gain) -> str:
-    seeds = _count(gain.seeds)
-    made = f"{gain.test_set}{' (synthetic)' if gain.synthetic else ''}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    made = _made(gain.test_set, gain.seeds, gain.synthetic)
     return f"`{gain.system}`, {made}: {gain.before} → {gain.after} %, **{gain.change}** ({gain.interval})"
+
+
+def _made(test_set: str, seeds: str, synthetic: bool) -> str:
+    number = _count(seeds)
+    return f"{test_set}{' (synthetic)' if synthetic else ''}, {number} {'seed' if number == 1 else 'seeds'}"
+
+
+def _name(row: dict[str, str]) -> str:
+    """The system of a row, without the mark of a checkout with changes."""
+    return row["system"].removesuffix(" †")
 
 
 def _count(seeds: str) -> int:
