@@ -26,7 +26,10 @@ def lay_out(pack: Path, folder: Path, repo: str) -> dict[str, int]:
         unpack(pack, folder, MAX_BYTES, MAX_FILES)
     except (DownloadError, OSError) as error:
         raise PackError(str(error)) from error
-    model_in(folder)
+    try:
+        model_in(folder)
+    except PackError as error:
+        raise PackError(str(error).replace(str(folder), str(pack))) from error
     card = folder / CARD
     if not card.is_file():
         raise PackError(f"{pack}: has no {CARD}: pack the model again: python -m espnet2_kd.bin.pack")
@@ -44,7 +47,9 @@ def lay_out(pack: Path, folder: Path, repo: str) -> dict[str, int]:
         if fault is not None:
             told.append(f"{name}: {fault}")
     if told:
-        raise PackError(f"{pack}: is not for others to see; nothing was sent:\n" + "\n".join(f"  {line}" for line in told))
+        raise PackError(
+            f"{pack}: is not for others to see; nothing was sent:\n" + "\n".join(f"  {line}" for line in told)
+        )
     return {name: path.stat().st_size for name, path in files.items()}
 
 
