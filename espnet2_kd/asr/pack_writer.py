@@ -60,10 +60,17 @@ def write_pack(
     Raises:
         PackError: a file that is not there, or one that names a place of this machine, its user or itself.
     """
-    options = [*options, *(_tokenizer_files(tokenizer) if tokenizer else ())]
     paths = [*yaml_files.values(), *files.values(), *options]
     require_files(paths)
     names = {source: _name(source) for source in paths}
+    folders = {}
+    if tokenizer is not None:
+        base = _name(tokenizer)
+        # A word without a slash would be taken for a name on the hub.
+        folders[tokenizer] = base if "/" in base else f"{_OUTSIDE}/{base}"
+        names |= {source: f"{folders[tokenizer]}/{source.name}" for source in _tokenizer_files(tokenizer)}
+        options = [*options, *_tokenizer_files(tokenizer)]
+        paths = list(names)
     if len(set(names.values())) < len({source.resolve() for source in paths}):
         raise PackError(f"{path}: files of the same name: {', '.join(sorted(names.values()))}")
     members = {
@@ -75,7 +82,6 @@ def write_pack(
             }
         ).encode()
     }
-    folders = {tokenizer: str(Path(_name(tokenizer / "x")).parent)} if tokenizer else {}
     for source in yaml_files.values():
         members[names[source]] = _stripped(source, {**names, **folders})
     for source in files.values():

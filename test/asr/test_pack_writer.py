@@ -82,13 +82,22 @@ def test_a_tokenizer_from_elsewhere_comes_with_the_model(exp, tmp_path, monkeypa
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocabulary))
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     (folder / "model.safetensors").write_bytes(b"large")
-    edit(exp, token_type="hugging_face", bpemodel=str(folder), normalize=None, normalize_conf={})
-    options = ["--exp", f"exp/{exp.name}", "--tokenizer", str(folder), "--outpath", str(tmp_path / "m.zip")]
+    edit(exp, token_type="hugging_face", bpemodel=str(folder))
+    options = [
+        "--exp",
+        f"exp/{exp.name}",
+        "--option",
+        STATS,
+        "--tokenizer",
+        str(folder),
+        "--outpath",
+        str(tmp_path / "m.zip"),
+    ]
     assert main(options) == 0
     with zipfile.ZipFile(tmp_path / "m.zip") as bundle:
         assert [name for name in bundle.namelist() if name.startswith("files/")] == [
-            "files/tokenizer_config.json",
-            "files/vocab.txt",
+            "files/bert/tokenizer_config.json",
+            "files/bert/vocab.txt",
         ]
     shutil.rmtree(folder)
     monkeypatch.chdir(tmp_path)
