@@ -85,7 +85,7 @@ def write_pack(
     for source in yaml_files.values():
         members[names[source]] = _stripped(source, {**names, **folders})
     for source in files.values():
-        members[names[source]] = _student(source)
+        members[names[source]] = student_weights(source)
     for source in options:
         members[names[source]] = source.read_bytes()
     for name, text in (texts or {}).items():
@@ -129,8 +129,8 @@ def _stripped(source: Path, names: Mapping[Path, str]) -> bytes:
     return stream.getvalue().encode()
 
 
-def _student(checkpoint: Path) -> bytes:
-    """The weights without those that only distillation needs; the very file where there are none."""
+def student_weights(checkpoint: Path) -> bytes:
+    """Return a file of the weights without those that only distillation needs, the very same where there are none; raises PackError."""
     import torch
 
     from espnet2_kd.asr.load import TRAINING_ONLY, ExperimentError, read_weights

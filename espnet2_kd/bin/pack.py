@@ -43,14 +43,14 @@ def pack(args: argparse.Namespace) -> None:
     import yaml
 
     from espnet2_kd.asr.model_pack import CARD, DECODING
-    from espnet2_kd.asr.pack_writer import require_files, write_pack
+    from espnet2_kd.asr.pack_writer import require_files, student_weights, write_pack
     from espnet2_kd.report.model_card import describe, render_card
 
     prefix = {"asr": "asr_", "intent": ""}[args.kind]
     model, config = args.exp / args.model_file, args.exp / "config.yaml"
     require_files([model, config, *args.option, *([args.decoding] if args.decoding else [])])
     shared = describe(
-        *(args.exp, model, args.outpath, args.kind, args.results, args.decoding),
+        *(args.exp, len(student_weights(model)), args.outpath, args.kind, args.results, args.decoding),
         corpus=args.corpus,
         language="" if args.lang == "noinfo" else args.lang,
         license=args.license,

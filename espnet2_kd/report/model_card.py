@@ -26,6 +26,7 @@ from espnet2_kd.report.results import (
 )
 
 ASR, INTENT = "asr", "intent"
+_SEED = re.compile(r"_seed(\d+)$")
 _PLACE = re.compile(r"(?<![\w.~/:-])~?(?:/[\w.+~-]+)+")
 _TASKS = {ASR: "automatic-speech-recognition", INTENT: "audio-classification"}
 _METRICS = {ASR: ("wer", "cer"), INTENT: ("accuracy",)}
@@ -65,16 +66,19 @@ class Shared:
 
     @property
     def system(self) -> str:
-        return str(self.run.get("name") or self.name)
+        """As reports call it: intents by their directories, recognisers by their configurations."""
+        of_folder = _SEED.sub("", self.name)
+        return of_folder if self.kind == INTENT else str(self.run.get("name") or of_folder)
 
     @property
     def seed(self) -> int | None:
-        return self.run.get("seed")
+        match = _SEED.search(self.name)
+        return self.run.get("seed", int(match[1]) if match else None)
 
 
 def describe(
     exp: Path,
-    model_file: Path,
+    model_bytes: int,
     pack: Path,
     kind: str = ASR,
     results: Path | None = None,
@@ -83,6 +87,7 @@ def describe(
 ) -> Shared:
     """Collect what an experiment has left behind.
 
+    model_bytes: size of the weights as they are packed.
     results: JSON of the recipe's report, which need not be there.
     decoding: YAML of the search that scored the model.
     told: `corpus`, `language`, `license`, `synthetic`.
@@ -98,7 +103,7 @@ def describe(
         kind,
         exp.name,
         pack.name,
-        model_file.stat().st_size,
+        model_bytes,
         run,
         config,
         read_json(results) if results and results.is_file() else None,
@@ -316,15 +321,16 @@ def _summary(shared: Shared) -> str:
         what = f"A classifier of intents, `{config.get('decoder')}` on the frames of a frozen speech encoder"
     else:
         model = (
-            "integrate-and-fire (CIF) recogniser"
+            "continuous integrate-and-fire (CIF)"
             if config.get("model") == "cif"
-            else f"`{config.get('decoder')}` recogniser"
+            else f"a `{config.get('decoder')}` decoder"
         )
-        context = "full context"
+        what = f"A speech recogniser with full context: {model} on a `{config.get('encoder')}` encoder"
         if _streams(config):
             chunk = f"{conf['chunk_ms']:g} ms" if conf.get("chunk_ms") else f"{conf['chunk_frames']} frames"
-            context = f"streaming in chunks of {chunk}"
-        what = f"A speech recogniser: {model} on a `{config.get('encoder')}` encoder, {context}"
+            what = (
+                f"A streaming speech recogniser: {model} on a `{config.get('encoder')}` encoder, in chunks of {chunk}"
+            )
     if _terms(config):
         teacher = shared.run.get("teacher") or config.get("teacher")
         what += f", distilled from {_public(teacher) if teacher else 'a teacher'}"
@@ -340,7 +346,7 @@ def _public(teacher: Any) -> str:
 def _use(shared: Shared) -> list[str]:
     example = (
         "print(model((samples, 16000)))               # or samples with their rate\n\n"
-        "with model.stream() as session:               # words while they are spoken\n"
+        "with model.stream() as session:              # words while they are spoken\n"
         "    for piece in pieces_of_samples:\n"
         "        print(session.accept(piece))\n"
         "print(session.text)"
@@ -352,7 +358,7 @@ def _use(shared: Shared) -> list[str]:
         "With the package `espnet2_kd`:",
         "```python\nfrom espnet2_kd import from_pretrained\n\n"
         f'model = from_pretrained("{shared.file}")\n'
-        f'print(model("speech.wav"))                    # a file of any rate\n{example}\n```',
+        f'print(model("speech.wav"))                   # a file of any rate\n{example}\n```',
         "On a command line, a file or a microphone:",
         f"```sh\npython -m espnet2_kd.bin.{program} --exp {shared.file} speech.wav\n"
         f"arecord -q -f S16_LE -r {_rate(shared.config)} -t raw | python -m espnet2_kd.bin.{program} --exp {shared.file} -\n```",

@@ -91,7 +91,7 @@ class Hub:
             if asked["organization"] != "me":
                 return 403, {}, {"error": f"You don't have the rights to create a model under the namespace {repo}"}
             if repo in self.files:
-                return 409, {}, {"error": "You already created this model repo"}
+                return 409, {}, {"error": "You already created this model repo", "url": f"{self.url}/{repo}"}
             self.files[repo], self.private[repo] = {}, asked.get("visibility") == "private"
             return 200, {}, {"url": f"{self.url}/{repo}", "name": repo}
         if path == "/api/validate-yaml":

@@ -306,7 +306,7 @@ stage_8_pack() {
         once "${exp}/.packed" "${exp}/${inference_asr_model}" "${exp}/config.yaml" "${results}" "${inference_list[0]}" -- \
             "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --exp "${exp}" \
             --model_file "${inference_asr_model}" "${options[@]}" --results "${results}" --decoding "${inference_list[0]}" \
-            --lang "${lang}" --license "${license}" --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
+            --lang "${lang}" ${license:+--license "${license}"} --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
     done
 }
 

@@ -338,7 +338,7 @@ stage_10_pack() {
         once "${exp}/.packed" "${exp}/${intent_model}" "${exp}/config.yaml" "${results}" -- \
             "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --kind intent --exp "${exp}" \
             --model_file "${intent_model}" --option "${stats}" --results "${results}" \
-            --lang "${lang}" --license "${license}" --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
+            --lang "${lang}" ${license:+--license "${license}"} --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
     done
 }
 
