@@ -89,7 +89,8 @@ def stages(recipe: Path, found: Sequence[Step]) -> list[Stage]:
         return []
     names = (folder / "names").read_text(encoding="utf-8").split()
     return [
-        _stage(folder / str(n), n, name, [step for step in found if step.stage == n]) for n, name in enumerate(names, 1)
+        _stage(folder / f"{n}.stage", n, name, [step for step in found if step.stage == n])
+        for n, name in enumerate(names, 1)
     ]
 
 

@@ -169,4 +169,8 @@ def test_stages(tmp_path, capsys):
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert table_of(tmp_path, capsys)[2] == ["3", "train", "interrupted", "1 step to be done again"]
+    # The command that it ran holds its locks until it is gone too.
+    while (shown := table_of(tmp_path, capsys)[2])[2] == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert shown == ["3", "train", "interrupted", "1 step to be done again"]

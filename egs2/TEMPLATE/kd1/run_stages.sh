@@ -35,7 +35,7 @@ begin_stage() {
     "${dry_run}" || "${nested}" || {
         mkdir -p "${expdir}/.stages"
         printf '%s\n' "${STAGES[@]:1}" >"${expdir}/.stages/names"
-        stage_file=${expdir}/.stages/${number}
+        stage_file=${expdir}/.stages/${number}.stage
         [[ -z ${stage_lock:-} ]] || exec {stage_lock}>&-
         exec {stage_lock}>>"${stage_file}"
         ! flock --nonblock "${stage_lock}" || : >"${stage_file}"
