@@ -110,6 +110,8 @@ def _stage(path: Path, number: int, name: str, own: Sequence[Step]) -> Stage:
         return Stage(number, name, RUNNING, since, f"on {host}, process {process}")
     left = sum(step.state not in (DONE, RUNNING) for step in own)
     detail = f"{left} step{'s' if left != 1 else ''} to be done again" if left else ""
+    if last[1] == "failed" and not left:
+        detail = f"exit code {last[2]}"
     state = FAILED if last[1] == "failed" or any(step.state == FAILED for step in own) else INTERRUPTED
     return Stage(number, name, state, since, detail)
 
