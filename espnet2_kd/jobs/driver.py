@@ -19,10 +19,11 @@ job's number where neither a letter nor a digit touches it: in `text.JOB` and `p
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
-from espnet2_kd.jobs import cluster, conf, local
+from espnet2_kd.jobs import cluster, conf, local, process
 from espnet2_kd.jobs.folder import Folder
 from espnet2_kd.jobs.job import Job
 from espnet2_kd.jobs.pbs import Pbs
@@ -36,6 +37,7 @@ from espnet2_kd.jobs.ssh import Ssh
 
 SCHEDULERS = {"slurm": Slurm, "sge": Sge, "pbs": Pbs, "ssh": Ssh}
 HELP = ("-h", "--help")
+RECIPE = "KD_RUN"  # set by recipes: see utils/warden.py, which may be killed together with its recipe
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     caught: list[int] = []
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda number, frame: caught.append(number))
+    if RECIPE in os.environ:  # by hand it may outlive its shell, under nohup
+        process.end_with_parent()
     try:
         request = parse(argv)
         jobs = request.picked()

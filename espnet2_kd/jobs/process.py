@@ -19,7 +19,7 @@ LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def end_with_parent() -> None:
-    """In the new process: have Linux end it if its parent is killed, lest a rerun meets it at the same files."""
+    """Have Linux end the calling process if its parent is killed, lest a rerun meets it at the same files."""
     if LIBC is not None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -156,15 +156,12 @@ def test_an_interrupted_command_may_save_while_its_helpers_live(tmp_path):
     """As a training that needs its data loaders to end its step: they are ended after it."""
     script = 'sleep 60 & echo $! >pid; trap "sleep 0.3; kill -0 $! && echo alive >seen; exit 85" TERM; wait'
     process = subprocess.Popen([sys.executable, RUN, "x.log", "bash", "-c", script], cwd=tmp_path)
-    deadline = time.monotonic() + 10
-    pid = tmp_path / "pid"
-    while time.monotonic() < deadline and not (pid.exists() and pid.stat().st_size):
-        time.sleep(0.02)
+    helper = written_pid(tmp_path)
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 128 + signal.SIGTERM
     assert (tmp_path / "seen").read_text() == "alive\n"
-    assert all_end([int(pid.read_text())])
+    assert all_end([helper])
     assert "# Ended (code 85) at" in (tmp_path / "x.log").read_text()
 
 
@@ -253,15 +250,40 @@ def test_a_killed_driver_takes_its_jobs_along(tmp_path):
     driver = subprocess.Popen(
         [sys.executable, RUN, "x.log", "bash", "-c", "echo $$ >pid; sleep 60 & wait"], cwd=tmp_path
     )
-    deadline = time.monotonic() + 10
-    pid = tmp_path / "pid"
-    while time.monotonic() < deadline and not (pid.exists() and pid.stat().st_size):
-        time.sleep(0.02)
-    job = int(pid.read_text())
+    job = written_pid(tmp_path)
     assert is_alive(job)
     driver.kill()
     driver.wait()
     assert all_end([job])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot do this")
+@pytest.mark.parametrize("in_recipe", [True, False])
+def test_a_killed_recipe_takes_its_drivers_along(tmp_path, in_recipe):
+    """Even where its warden, which would end them, was killed too; by hand a driver may outlive its shell."""
+    environment = {key: value for key, value in os.environ.items() if key != "KD_RUN"}
+    if in_recipe:
+        environment["KD_RUN"] = str(tmp_path)
+    job = "echo $$ >pid; sleep 1.5; echo over >end"
+    shell = subprocess.Popen(
+        ["bash", "-c", '"$@" & wait', "bash", sys.executable, RUN, "x.log", "bash", "-c", job],
+        cwd=tmp_path,
+        env=environment,
+    )
+    pid = written_pid(tmp_path)
+    shell.kill()
+    shell.wait()
+    assert all_end([pid])
+    assert (tmp_path / "end").exists() != in_recipe
+
+
+def written_pid(folder: Path) -> int:
+    """What a job writes into `pid`, once it has."""
+    deadline = time.monotonic() + 10
+    pid = folder / "pid"
+    while time.monotonic() < deadline and not (pid.exists() and pid.stat().st_size):
+        time.sleep(0.02)
+    return int(pid.read_text())
 
 
 def all_end(pids: list[int], seconds: float = 5) -> bool:
