@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -95,5 +96,7 @@ def _decoding(where: Path, given: str | PathLike | Mapping[str, Any] | DecodeCon
         return DecodeConfig.of(given, "decoding")
     if given is None and is_pack(where):
         config, _ = open_pack(where)
-        given = next((path for folder in config.parents if (path := folder / DECODING).is_file()), None)
+        packed = next((path for folder in config.parents if (path := folder / DECODING).is_file()), None)
+        # A pack has no language model; one that names some all the same is not followed.
+        return replace(DecodeConfig.read(packed), lm=None)
     return DecodeConfig.read(given)
