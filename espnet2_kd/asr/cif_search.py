@@ -120,6 +120,10 @@ class CIFSearch:
         """Return the hypotheses so far, best first."""
         return state.beam.best(self.beam_size)
 
+    def alive(self, state: CIFSearchState) -> list[Hypothesis]:
+        """Return the hypotheses of which every later result is one, or goes on."""
+        return [*state.beam.active, *state.beam.ended]
+
     @torch.no_grad()
     def decode(self, enc: torch.Tensor, lens: Sequence[int]) -> list[list[Hypothesis]]:
         """Decode a padded batch ``(B, T, D)`` with ``lens`` ``(B,)``; equals one utterance at a time."""

@@ -50,7 +50,7 @@ def token_ms(steps: Sequence[Step]) -> list[float]:
     emitted = [times[-1]] * len(final)
     stable = len(final)
     for step, now in zip(reversed(steps), reversed(times)):
-        stable = min(stable, _common_prefix(step.hypothesis.tokens, final))
+        stable = min(stable, common_prefix(step.hypothesis.tokens, final))
         emitted[:stable] = [now] * stable
     return emitted
 
@@ -96,7 +96,8 @@ def summary(values: Iterable[float], percentiles: Sequence[int], mean: bool = Fa
     return {name: round(value, 2) for name, value in result.items()}
 
 
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many elements at the beginning two sequences share."""
     for i, (x, y) in enumerate(zip(a, b)):
         if x != y:
             return i

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from espnet2_kd.asr.latency import Step
+from espnet2_kd.asr.latency import Step, common_prefix
 from espnet2_kd.asr.recognizer import Recognizer
 
 
@@ -39,6 +39,12 @@ class LiveDecoder:
         self.num_samples += samples.numel()
         audio_ms = self.num_samples * 1000.0 / self.recognizer.rate
         return Step(audio_ms, compute_ms, enc.size(0), hypothesis)
+
+    @property
+    def num_settled(self) -> int:
+        """How many tokens at the beginning of the hypothesis no later audio can change."""
+        alive = [hypothesis.tokens for hypothesis in self.recognizer.search.alive(self.state)]
+        return min(common_prefix(alive[0], tokens) for tokens in alive)
 
     def run(self, samples: torch.Tensor, piece_size: int) -> list[Step]:
         """Decode samples ``(N,)`` in pieces of ``piece_size``, the last one final."""

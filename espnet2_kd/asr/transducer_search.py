@@ -55,6 +55,10 @@ class GreedySearch:
         """Return the hypothesis so far as a list of one."""
         return [state.hypothesis]
 
+    def alive(self, state: GreedyState) -> list[Hypothesis]:
+        """Return the hypotheses of which every later result is one, or goes on."""
+        return [state.hypothesis]
+
     @torch.no_grad()
     def decode(self, enc: torch.Tensor, lens: Sequence[int]) -> list[list[Hypothesis]]:
         """Decode a padded batch ``(B, T, D)`` with ``lens`` ``(B,)``; equals one utterance at a time."""
@@ -159,6 +163,10 @@ class BeamSearch:
     def result(self, state: BeamState) -> list[Hypothesis]:
         """Return the hypotheses so far, best first."""
         return sorted(state.beam, key=self._rank, reverse=True)
+
+    def alive(self, state: BeamState) -> list[Hypothesis]:
+        """Return the hypotheses of which every later result is one, or goes on."""
+        return list(state.beam)
 
     @torch.no_grad()
     def decode(self, enc: torch.Tensor, lens: Sequence[int]) -> list[list[Hypothesis]]:

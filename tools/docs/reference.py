@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGE = "espnet2_kd"
 # Rooms in the order of the imports between them, from the top; `bin` has the page of commands.
-ROOMS = ("tasks", "slu", "asr", "kd", "layers", "ops", "data", "report", "jobs")
+ROOMS = ("live", "tasks", "slu", "asr", "kd", "layers", "ops", "data", "report", "jobs")
 
 
 @dataclass(frozen=True)
