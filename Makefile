@@ -5,7 +5,7 @@ export PYTHONUTF8 := 1
 # Tests run in parallel processes; more threads in each would only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check lint unit recipes test-cluster test-faults fuzz soak lock clean
+.PHONY: help setup demo test check lint unit recipes test-cluster test-faults fuzz soak docs docs-serve lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -49,9 +49,20 @@ fuzz: setup ## hostile files for everything that reads files, SECONDS=3600 in al
 soak: setup ## a recipe killed KILLS=200 times and resumed each time, compared with an uninterrupted run
 	python tools/soak/soak.py --kills $(or $(KILLS),200)
 
+# Material's advertisement for its successor.
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+
+docs: setup ## the documentation as a site, site/index.html; runs the tutorials once (five minutes), then it takes seconds
+	nice tools/docs/notebooks.py
+	mkdocs build --quiet --strict
+	@echo "open site/index.html, or make docs-serve to search in it"
+
+docs-serve: setup ## the documentation at http://127.0.0.1:8000, made anew whenever a page changes
+	mkdocs serve --quiet
+
 lock: ## tools/requirements.lock anew, from pyproject.toml
 	tools/lock.sh
 
 clean: ## remove caches; data, experiments and tools/venv stay
 	find . -name __pycache__ -not -path './tools/venv/*' -prune -exec rm -rf {} +
-	rm -rf .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .import_linter_cache .hypothesis .site_cache site

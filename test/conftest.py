@@ -108,3 +108,59 @@ def cif_model():
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_cif_experiment(tmp_path_factory):
+    """Function that makes `recipe/exp/<name>` with a random CIF recogniser that fires often, as training would leave it.
+
+    Keywords: cif_conf, decoder_conf, token_list, token_type, seed, and any option of the training program.
+    """
+    from espnet2_kd.tasks.asr import KDASRTask
+
+    recipe = tmp_path_factory.mktemp("cif_recipe")
+
+    def make(name, cif_conf=None, decoder_conf=None, seed=1, token_type="char", token_list=None, **more):
+        config = {
+            "model": "cif",
+            "model_conf": {"cif_conf": cif_conf or {}},
+            "frontend": "default",
+            "frontend_conf": {"fs": "16k", "n_fft": 512, "hop_length": 160, "center": False},
+            "normalize": None,
+            "encoder": "chunk_conformer",
+            "encoder_conf": {
+                "output_size": 16,
+                "attention_heads": 2,
+                "linear_units": 24,
+                "num_blocks": 2,
+                "cnn_module_kernel": 5,
+                **STUDENT,
+            },
+            "decoder": "cif",
+            "decoder_conf": {"attention_heads": 2, "linear_units": 16, **(decoder_conf or {})},
+            "token_list": token_list or ["<blank>", "<unk>", "<space>", *LETTERS, "<sos/eos>"],
+            "token_type": token_type,
+            "best_model_criterion": [["valid", "acc", "max"]],
+            **more,
+        }
+        parser = KDASRTask.get_parser()
+        parser.set_defaults(**yaml.safe_load(yaml.safe_dump(config)))
+        args = parser.parse_args(["--output_dir", "none"])
+        torch.manual_seed(seed)
+        model = KDASRTask.build_model(args)
+        with torch.no_grad():
+            model.decoder.output_layer.weight *= 8.0
+            model.cif.linear.weight *= 4.0
+        exp = recipe / "exp" / name
+        exp.mkdir(parents=True)
+        (exp / "config.yaml").write_text(yaml.safe_dump({**vars(args), "token_list": list(args.token_list)}))
+        torch.save(model.state_dict(), exp / "valid.acc.ave.pth")
+        return exp
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cif_experiment(make_cif_experiment):
+    """One of them."""
+    return make_cif_experiment("asr_cif")

@@ -26,6 +26,7 @@ STAGES = {
     "6": "decode",
     "7": "score",
     "8": "pack",
+    "9": "upload",
 }
 TRAIN = ("3", "4", "5", "6")
 
@@ -84,7 +85,8 @@ def needed() -> list[Finding]:
         package("torchaudio", TRAIN),
         package("espnet", (*TRAIN, "8")),
         package("tensorboard", ("4", "5")),
-        package("pyyaml", (*TRAIN, "7"), module="yaml"),
+        package("pyyaml", (*TRAIN, "7", "8", "9"), module="yaml"),
+        package("huggingface_hub", ("9",)),
         program("sclite", ("7",), "sctk"),
         program("sc_stats", ("7",), "sctk"),
         package("pytest", ("test",)),
@@ -169,7 +171,7 @@ def read_stages(words: str) -> set[str]:
         elif first in STAGES and (last in STAGES or not last):
             stages |= {str(n) for n in range(int(first), int(last or first) + 1)}
         else:
-            raise argparse.ArgumentTypeError(f"{word!r} is neither a stage (1 to 8) nor test")
+            raise argparse.ArgumentTypeError(f"{word!r} is neither a stage (1 to 9) nor test")
     return stages
 
 

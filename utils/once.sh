@@ -42,11 +42,13 @@ once() {
         previous=${word}
     done
     mkdir -p "${here}"
-    exec {lock}>"${stamp}.lock"
+    exec {lock}>>"${stamp}.lock"
     if ! flock --nonblock "${lock}"; then
         log_depth=2 log "Waiting for another run: ${here}"
         flock "${lock}"
     fi
+    # For espnet2_kd.bin.status: whose it is.
+    printf 'stage=%s host=%s pid=%s\n' "${number:-}" "$(uname -n)" "${BASHPID}" >"${stamp}.lock"
     key=$({ printf '%q ' "${words[@]}"; sha256sum -- "${inputs[@]}"; } | sha256sum)
     if [[ $(first_line "${stamp}") == "${key}" ]]; then
         log_depth=2 log "Done before: ${here}"

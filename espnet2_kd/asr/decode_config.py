@@ -1,8 +1,10 @@
 """Decoding settings."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,12 +53,17 @@ class DecodeConfig:
             raise ConfigError(str(error.problems[0])) from error
         if not isinstance(settings, dict):
             raise ConfigError(f"{path}: expected lines of the form `search: greedy`")
+        return cls.of(settings, path)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], where: str | Path) -> "DecodeConfig":
+        """Check settings that ``where`` names in a ``ConfigError``."""
         names = [field.name for field in fields(cls)]
         for name in settings:
             if name not in names:
-                raise ConfigError(f"{path}: {name}: unknown setting: {nearest(name, names)}")
+                raise ConfigError(f"{where}: {name}: unknown setting: {nearest(name, names)}")
         config = cls(**settings)
-        config._check(path)
+        config._check(where)
         return config
 
     @property

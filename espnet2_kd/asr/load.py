@@ -51,7 +51,7 @@ def load_model(
         ConfigError: the configuration asks for code of a model's repository.
     """
     config, checkpoint = find_model(exp, model_file)
-    args = argparse.Namespace(**_read_config(config))
+    args = argparse.Namespace(**read_config(config))
     require_no_remote_code(vars(args), str(config))
     resolve_paths(args, config.parent)
     model = (_task_class(task) if isinstance(task, str) else task).build_model(args)
@@ -66,7 +66,8 @@ def load_model(
     return model.to(device).eval(), args
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the `config.yaml` of an experiment; raises ``ExperimentError``."""
     try:
         config = read_yaml(path)
     except DataError as error:

@@ -10,6 +10,9 @@ from espnet2_kd.data.download import DownloadError, file_sha256, unpack
 from espnet2_kd.data.problems import DataError
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+# Beside meta.yaml: how the model was decoded when it was scored. ESPnet2 passes it over.
+DECODING = "decode.yaml"
+CARD = "README.md"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 MAX_BYTES = 20 * 2**30
 MAX_FILES = 10_000
@@ -24,7 +27,13 @@ def is_pack(path: str | Path) -> bool:
     path = Path(path)
     if path.exists():
         return path.name.endswith(ARCHIVES) or ((path / "meta.yaml").is_file() and not (path / "config.yaml").is_file())
-    return bool(HUB_NAME.fullmatch(str(path))) and not path.parent.exists()
+    return is_hub_name(path)
+
+
+def is_hub_name(path: str | Path) -> bool:
+    """Whether nothing here has that name, and it may be one on the Hugging Face hub, `user/name`."""
+    path = Path(path)
+    return not path.exists() and bool(HUB_NAME.fullmatch(str(path))) and not path.parent.exists()
 
 
 def open_pack(path: str | Path) -> tuple[Path, Path]:
@@ -37,10 +46,10 @@ def open_pack(path: str | Path) -> tuple[Path, Path]:
     """
     path = Path(path)
     if not path.exists():
-        path = _from_hub(str(path))
+        path = fetch(str(path))
     elif path.is_file():
         path = _unpacked(path)
-    return _model_in(path)
+    return model_in(path)
 
 
 def _unpacked(archive: Path) -> Path:
@@ -54,20 +63,48 @@ def _unpacked(archive: Path) -> Path:
     return target
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def fetch(name: str, revision: str | None = None) -> Path:
+    """Return the directory of a model of the Hugging Face hub, downloaded once, from where `HF_ENDPOINT` says.
 
+    revision: a branch, a tag or, to have the same model for ever, a commit.
+
+    Raises:
+        PackError: no such model or revision, no permission, or a hub that cannot be reached.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    hub = constants.ENDPOINT
     try:
-        return Path(snapshot_download(name))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise PackError(
-            f"{name}: no such file or directory, and not fetched from the Hugging Face hub ({type(error).__name__}): "
-            "download it where there is a network, and give its path"
-        ) from error
+        return Path(snapshot_download(name, revision=revision))
+    except GatedRepoError as error:
+        why, remedy, cause = f"{hub} asks for its terms to be accepted", "accept them there, and set HF_TOKEN", error
+    except RepositoryNotFoundError as error:
+        why = f"{hub} has no such model, or it is private"
+        why, remedy, cause = why, "correct the name, or set HF_TOKEN to a token that may read it", error
+    except RevisionNotFoundError as error:
+        why, remedy, cause = f"{hub} has no revision {revision} of it", "choose another", error
+    except LocalEntryNotFoundError as error:
+        why, remedy, cause = (
+            f"{hub} cannot be reached",
+            "download it where there is a network, and give its path",
+            error,
+        )
+    except (HfHubHTTPError, OSError) as error:
+        why, remedy, cause = f"{type(error).__name__} at {hub}", "try again, or give the path of a copy", error
+    raise PackError(
+        f"{name}: no such file or directory, and not fetched from the Hugging Face hub: {why}: {remedy}"
+    ) from cause
 
 
-def _model_in(folder: Path) -> tuple[Path, Path]:
+def model_in(folder: Path) -> tuple[Path, Path]:
+    """Return `config.yaml` and the checkpoint of an unpacked model; raises PackError."""
     meta = folder / "meta.yaml"
     if not meta.is_file():
         raise PackError(f"{folder}: no meta.yaml: is this a model packed by ESPnet2 (espnet2.bin.pack)?")

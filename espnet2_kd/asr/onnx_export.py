@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import json
-import logging
 import math
 import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +13,15 @@ import torch
 from torch import nn
 
 from espnet2_kd.asr.encoder.chunk_step import NO_END, ChunkStep
+from espnet2_kd.asr.onnx_graph import TOLERANCE, checked, open_graph, quantize_graph, save_graph
 from espnet2_kd.asr.streaming_encoder import StreamingEncoder
 from espnet2_kd.asr.streaming_frontend import StreamingFrontend
 from espnet2_kd.data.scratch import scratch_folder
 from espnet2_kd.kd.registry import ConfigError
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-# Frames are normalised, so that these are errors of numbers around 1. The first is for float32, largest difference; the
-# second for 8 bits, root of the mean square of differences against that of the frames.
-TOLERANCE, INT8_TOLERANCE = 1e-3, 0.25
+# For 8 bits: root of the mean square of differences against that of the frames.
+INT8_TOLERANCE = 0.25
 LOG_FLOOR = 1e-10
 
 
@@ -73,9 +68,7 @@ def export_encoder(model: nn.Module, output_dir: str | Path, quantize: bool = Fa
 
     Raises ConfigError where a package is missing, the model cannot stream in bounded memory, or a check fails.
     """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"not installed: {', '.join(missing)}: `pip install {' '.join(missing)}`")
+    require_packages()
     try:
         if StreamingEncoder(model).step is None:
             raise ValueError("only an encoder with chunks and a bounded left context can be exported (chunk_conformer)")
@@ -89,19 +82,26 @@ def export_encoder(model: nn.Module, output_dir: str | Path, quantize: bool = Fa
     with scratch_folder(output_dir / "export") as folder:
         path = Path(folder, "features.npz")
         np.savez(path, **feature_arrays(frontend))
-        errors["features"] = _checked("features.npz", _feature_error(path, frontend), TOLERANCE)
+        errors["features"] = checked("features.npz", _feature_error(path, frontend), TOLERANCE)
         os.replace(path, output_dir / path.name)
         about = metadata(step, frontend)
         path = Path(folder, "encoder.onnx")
         write_graph(OnnxStep(step, frontend).eval(), path, about)
-        errors["float32"] = _checked(path.name, _frame_errors(path, model, step, frontend)[0], TOLERANCE)
+        errors["float32"] = checked(path.name, _frame_errors(path, model, step, frontend)[0], TOLERANCE)
         if quantize:
             small = Path(folder, "encoder.int8.onnx")
             quantize_graph(path, small, about)
-            errors["int8"] = _checked(small.name, _frame_errors(small, model, step, frontend)[1], INT8_TOLERANCE)
+            errors["int8"] = checked(small.name, _frame_errors(small, model, step, frontend)[1], INT8_TOLERANCE)
             os.replace(small, output_dir / small.name)
         os.replace(path, output_dir / path.name)
     return errors
+
+
+def require_packages() -> None:
+    """Raise ConfigError where a package is missing that writes or checks graphs."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"not installed: {', '.join(missing)}: `pip install {' '.join(missing)}`")
 
 
 def feature_arrays(frontend: StreamingFrontend) -> dict[str, np.ndarray]:
@@ -144,8 +144,6 @@ def metadata(step: ChunkStep, frontend: StreamingFrontend) -> dict[str, Any]:
 
 def write_graph(module: OnnxStep, path: Path, about: dict[str, Any]) -> None:
     """Write the ONNX graph of a step for any number of streams, with ``about`` as its metadata."""
-    import onnx
-
     step = module.step
     names = ("feats", "first", "end", *step.cache_names)
     # Two streams: torch.export takes a size of one for a constant.
@@ -156,75 +154,9 @@ def write_graph(module: OnnxStep, path: Path, about: dict[str, Any]) -> None:
         *step.initial_caches(2),
     )
     streams = {0: torch.export.Dim("streams")}
-    with torch.no_grad(), _quiet():
-        program = torch.onnx.export(
-            module,
-            inputs,
-            input_names=names,
-            output_names=("frames", "next_first", *(f"next_{name}" for name in step.cache_names)),
-            dynamic_shapes=(streams, streams, streams, (streams,) * len(step.cache_names)),
-            dynamo=True,
-            verbose=False,
-        )
-    graph = program.model_proto
-    _describe(graph, about)
-    onnx.save(graph, path)
-
-
-def quantize_graph(source: Path, path: Path, about: dict[str, Any]) -> None:
-    """Write the graph of ``source`` with 8-bit linear layers, activations quantised on the fly."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    graph = onnx.load(source)
-    # Only weights of linear layers, which are matrices; positions are constants too, but of three dimensions.
-    matrices = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) == 2}
-    linear = [
-        node.name
-        for node in graph.graph.node
-        if node.op_type in ("MatMul", "Gemm") and len(node.input) > 1 and node.input[1] in matrices
-    ]
-    others = [node.name for node in graph.graph.node if node.op_type in ("MatMul", "Gemm") and node.name not in linear]
-    with _quiet():
-        quantize_dynamic(
-            source,
-            path,
-            op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=others,
-            per_channel=True,
-            # Seven bits for weights: with eight, sums overflow on CPUs without VNNI.
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-        )
-    graph = onnx.load(path)
-    _describe(graph, {**about, "quantized": True})
-    onnx.save(graph, path)
-
-
-def _describe(graph: Any, about: dict[str, Any]) -> None:
-    import onnx
-
-    onnx.helper.set_model_props(graph, {name: json.dumps(value) for name, value in about.items()})
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to itself what the exporters say about themselves; errors are raised as ever."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(before)
-
-
-def _checked(name: str, error: float, limit: float) -> float:
-    # Written so that what is not a number fails.
-    if not error <= limit:
-        raise ConfigError(f"{name}: differs from the model by {error:.2g}, more than {limit:g}: not written")
-    return error
+    outputs = ("frames", "next_first", *(f"next_{name}" for name in step.cache_names))
+    shapes = (streams, streams, streams, (streams,) * len(step.cache_names))
+    save_graph(module, inputs, names, outputs, shapes, path, about)
 
 
 def _feature_error(path: Path, frontend: StreamingFrontend) -> float:
@@ -243,11 +175,7 @@ def _frame_errors(path: Path, model: nn.Module, step: ChunkStep, frontend: Strea
 
     Returns the largest difference and the relative root mean square.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = open_graph(path)
     # Far enough that nothing is left of the beginning in any cache, and a rest that fills no chunk.
     num = step.window(1) + step.shift * (step.out_of_sight // (step.chunk * step.rates[0]) + 3) + step.stride
     lens = torch.tensor([num, num // 2, max(num // 3, step.reach)])

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from espnet2_kd.asr.audio_input import Audio, to_samples
 from espnet2_kd.asr.decode_config import DecodeConfig
 from espnet2_kd.asr.encoder.chunk_step import ChunkStep
 from espnet2_kd.asr.framing import fewest_samples
@@ -16,6 +18,9 @@ from espnet2_kd.asr.streaming_encoder import StreamingEncoder, make_step
 from espnet2_kd.asr.words import Word, group_words
 from espnet2_kd.data.tokenizer import HuggingFaceTokenizer
 from espnet2_kd.kd.registry import ConfigError
+
+if TYPE_CHECKING:
+    from espnet2_kd.asr.session import Session
 
 
 class Recognizer:
@@ -65,6 +70,16 @@ class Recognizer:
         if args.token_type == "hugging_face":
             tokens2text = HuggingFaceTokenizer(args.bpemodel).tokens2text
         return cls(model, args.token_type, sample_rate(args), config, tokens2text, quantize)
+
+    def __call__(self, audio: Audio) -> str:
+        """Return the words of a whole utterance: a file, ``(samples, rate)``, or samples at ``rate``; see ``to_samples``."""
+        return self.text(self.decode([to_samples(audio, self.rate)])[0][0])
+
+    def stream(self) -> "Session":
+        """Return a session for an utterance that is still being spoken; raises as ``streaming_encoder``."""
+        from espnet2_kd.asr.session import Session
+
+        return Session(self)
 
     @property
     def device(self) -> torch.device:

@@ -65,14 +65,18 @@ def classify(args: argparse.Namespace) -> None:
 def write_answers(classifier: IntentClassifier, data_dir: Path, output_dir: Path, batch_seconds: float) -> None:
     """Write the tables of a data directory, both or none."""
     from espnet2_kd.data.intents import label_line
-    from espnet2_kd.data.table import write_table
+    from espnet2_kd.data.progress import Progress
+    from espnet2_kd.data.table import read_table, write_table
 
     labels, probabilities = {}, {}
+    counted = "frames_shape" if (data_dir / "frames.scp").is_file() else "utt2spk"
     batches = frame_batches if (data_dir / "frames.scp").is_file() else audio_batches
-    for batch in batches(data_dir, classifier.rate, batch_seconds):
-        for utt, found in zip(batch, classifier.batch(list(batch.values())), strict=True):
-            labels[utt] = label_line({slot: value for slot, (value, _) in found.items()})
-            probabilities[utt] = " ".join(f"{probability:.4f}" for _, probability in found.values())
+    with Progress(f"classify {data_dir}", len(read_table(data_dir / counted))) as progress:
+        for batch in batches(data_dir, classifier.rate, batch_seconds):
+            for utt, found in zip(batch, classifier.batch(list(batch.values())), strict=True):
+                labels[utt] = label_line({slot: value for slot, (value, _) in found.items()})
+                probabilities[utt] = " ".join(f"{probability:.4f}" for _, probability in found.values())
+            progress.step(len(batch))
     # label comes last: its date says that both are complete.
     output_dir.mkdir(parents=True, exist_ok=True)
     write_table(output_dir / "probability", probabilities)

@@ -29,6 +29,7 @@ def end(main: Callable[[], int | None]) -> NoReturn:
 def one_line_errors(work: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
     """Do the work of a command that loads models; what the user can mend is said on stderr without a traceback, status 1."""
     from espnet2_kd.asr.load import ExperimentError
+    from espnet2_kd.asr.model_pack import PackError
     from espnet2_kd.data.audio import AudioFault
     from espnet2_kd.kd.registry import ConfigError
 
@@ -37,7 +38,7 @@ def one_line_errors(work: Callable[[argparse.Namespace], None], args: argparse.N
     except AudioFault as fault:
         print(f"{fault.what}: {fault.remedy}", file=sys.stderr)
         return 1
-    except (ConfigError, DataError, ExperimentError) as error:
+    except (ConfigError, DataError, ExperimentError, PackError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""Packs a trained model into a zip that ESPnet2 reads: weights, configuration and what it needs; lists what is in it."""
+"""Packs a trained model into a zip that ESPnet2 reads: weights, configuration and what it needs, and a card that tells of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from espnet2_kd.asr.model_pack import PackError
-from espnet2_kd.asr.pack_writer import write_pack
+from espnet2_kd.bin.command import one_line_errors, true_or_false
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -18,27 +17,61 @@ def get_parser() -> argparse.ArgumentParser:
         "--kind", default="asr", choices=("asr", "intent"), help="intents have ESPnet2's shortest names"
     )
     parser.add_argument("--option", action="append", default=[], type=Path, help="one more file that config.yaml names")
+    parser.add_argument("--tokenizer", type=Path, help="folder of a Hugging Face tokenizer that config.yaml names")
+    parser.add_argument("--decoding", type=Path, help="YAML of the search that the model was scored with")
+    parser.add_argument("--results", type=Path, help="JSON of the recipe's report, for the table of the card")
+    parser.add_argument("--corpus", default=_corpus(), help="name of the corpus, for the card")
+    parser.add_argument("--lang", default="noinfo", help="language of the corpus, as en or zh, for the card")
+    parser.add_argument("--license", default="", help="under which the model is given away, as cc-by-4.0, for the card")
+    parser.add_argument("--synthetic", type=true_or_false, default=False, help="the speech is synthetic: say so")
     parser.add_argument("--outpath", required=True, type=Path, help="zip to write")
     return parser
 
 
+def _corpus() -> str:
+    """The corpus of the recipe that this is run in, from egs2/<corpus>/<task>."""
+    *_, egs2, corpus, _ = ("", "", *Path.cwd().parts)
+    return corpus if egs2 == "egs2" else ""
+
+
 def main(cmd: list[str] | None = None) -> int:
-    args = get_parser().parse_args(cmd)
+    return one_line_errors(pack, get_parser().parse_args(cmd))
+
+
+def pack(args: argparse.Namespace) -> None:
+    """Write the archive that the options describe, and list its members; raises what ``main`` reports."""
+    import yaml
+
+    from espnet2_kd.asr.model_pack import CARD, DECODING
+    from espnet2_kd.asr.pack_writer import require_files, student_weights, write_pack
+    from espnet2_kd.report.model_card import describe, render_card
+
     prefix = {"asr": "asr_", "intent": ""}[args.kind]
-    try:
-        members = write_pack(
-            args.outpath,
-            {f"{prefix}model_file": args.exp / args.model_file},
-            {f"{prefix}train_config": args.exp / "config.yaml"},
-            args.option,
-        )
-    except PackError as error:
-        print(error, file=sys.stderr)
-        return 1
+    model, config = args.exp / args.model_file, args.exp / "config.yaml"
+    require_files([model, config, *args.option, *([args.decoding] if args.decoding else [])])
+    shared = describe(
+        *(args.exp, len(student_weights(model)), args.outpath, args.kind, args.results, args.decoding),
+        corpus=args.corpus,
+        language="" if args.lang == "noinfo" else args.lang,
+        license=args.license,
+        synthetic=args.synthetic,
+    )
+    texts = {CARD: render_card(shared)}
+    if shared.decoding:
+        # A language model is a model of its own, and not in here.
+        settings = {key: value for key, value in shared.decoding.items() if key not in ("lm", "lm_file", "lm_weight")}
+        texts[DECODING] = yaml.safe_dump(settings, sort_keys=False)
+    members = write_pack(
+        args.outpath,
+        {f"{prefix}model_file": model},
+        {f"{prefix}train_config": config},
+        args.option,
+        args.tokenizer,
+        texts,
+    )
     for name, size in members.items():
         print(f"{size:>12}  {name}")
     print(f"{args.outpath}: {len(members)} files")
-    return 0
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def main(cmd: list[str] | None = None) -> None:
     import json
 
     from espnet2_kd.data.problems import one_problem
+    from espnet2_kd.data.progress import tracked
     from espnet2_kd.data.table import replacing
     from espnet2_kd.report.comparison import choose_base, compare
     from espnet2_kd.report.experiments import find_experiments, read_systems
@@ -49,7 +50,9 @@ def main(cmd: list[str] | None = None) -> None:
     systems = read_systems(paths, args.inference_tag, test_sets)
     base = choose_base(systems, args.baseline)
     cluster = None if args.cluster == "auto" else args.cluster
-    comparisons = [compare(systems, name, base, cluster, args.bootstrap_samples) for name in test_sets]
+    comparisons = [
+        compare(systems, name, base, cluster, args.bootstrap_samples) for name in tracked("compare systems", test_sets)
+    ]
     with replacing(args.output) as stream:
         stream.write(render(comparisons, systems, missing, args.inference_tag, args.title, args.synthetic))
     with replacing(args.json) as stream:

@@ -46,6 +46,7 @@ def main(cmd: list[str] | None = None) -> None:
     from pathlib import Path
 
     from espnet2_kd.data.problems import one_problem
+    from espnet2_kd.data.progress import tracked
     from espnet2_kd.data.table import replacing
     from espnet2_kd.report.comparison import choose_base
     from espnet2_kd.report.intent_comparison import compare
@@ -62,7 +63,7 @@ def main(cmd: list[str] | None = None) -> None:
         raise one_problem(args.exp_dirs, "no directory <system>_seed<number>", "train first, or correct --exp_dirs")
     systems = read_intent_systems(paths, args.tag, [condition.test_set for condition in conditions], missing)
     base = choose_base(systems, args.baseline)
-    comparisons = [compare(systems, condition, base, args.tag) for condition in conditions]
+    comparisons = [compare(systems, condition, base, args.tag) for condition in tracked("compare systems", conditions)]
     with replacing(args.output) as stream:
         stream.write(render(comparisons, systems, missing, args.tag, args.title, args.synthetic))
     draw(comparisons, Path(args.json).parent)

@@ -12,8 +12,9 @@ from espnet2_kd.bin.command import end
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m espnet2_kd.bin.status",
-        description="What the stages of a recipe have left to do: steps that run or were interrupted, with the epochs of trainings "
-        "and the jobs of arrays. It only looks; run.sh goes on where it stopped.",
+        description="What the stages of a recipe have done and have left to do, and the steps that run, have failed or were "
+        "interrupted: since when and where, epochs of trainings and the time they need, jobs of arrays, why something failed and "
+        "which log tells more. It only looks; run.sh goes on where it stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("recipe", nargs="?", default=".", type=Path, help="its directory, or a part as exp/asr_x_seed1")
@@ -23,12 +24,13 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: list[str] | None = None) -> int:
     args = get_parser().parse_args(cmd)
-    from espnet2_kd.report.recipe_status import render, steps
+    from espnet2_kd.report.recipe_status import render, stages, steps
 
     if not args.recipe.is_dir():
         print(f"{args.recipe}: no such directory; give that of a recipe, as egs2/mini/asr1", file=sys.stderr)
         return 1
-    print(render(steps(args.recipe), args.all))
+    found = steps(args.recipe)
+    print(render(found, args.all, stages(args.recipe, found)))
     return 0
 
 

@@ -82,7 +82,7 @@ def _append(url: str, part: Path, timeout: float) -> None:
         received = 0
         # A server that packs the archive while it sends does not know its size; 0 of 0 would be no progress to show.
         num_chunks = -(-int(promised) // CHUNK_BYTES) if promised else None
-        with Progress(f"download {part.stem} (MiB)", num_chunks) if num_chunks else nullcontext() as progress:
+        with Progress(f"download {part.stem}", num_chunks, unit="MiB") if num_chunks else nullcontext() as progress:
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
                 received += len(chunk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from espnet2_kd.data.audio import AudioFault, num_seconds
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.problems import DataError, Problem
+from espnet2_kd.data.progress import tracked
 
 
 def durations(data: DataDir, fs: int | None = None) -> dict[str, float]:
@@ -16,7 +17,7 @@ def durations(data: DataDir, fs: int | None = None) -> dict[str, float]:
     seconds: dict[str, float] = {}
     recordings: dict[str, float] = {}
     problems = []
-    for utt in data.utts:
+    for utt in tracked(f"lengths of {data.path}", data.utts):
         recording, start, end = data.source(utt)
         if end == -1:
             if recording not in recordings:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.durations import durations
+from espnet2_kd.data.progress import tracked
 from espnet2_kd.data.table import write_table
 from espnet2_kd.data.tokenizer import TokenSet
 
@@ -27,7 +28,7 @@ def long_labels(data: DataDir, tokens: TokenSet, frame_ms: float) -> list[LongLa
     """
     seconds = durations(data)
     found = []
-    for utt in data.utts:
+    for utt in tracked(f"count labels of {data.path}", data.utts):
         ids = _ids(data, tokens, utt)
         needed = len(ids) + sum(a == b for a, b in pairwise(ids))
         # The tiny amount keeps 0.12 s / 40 ms from being 2.9999 frames.
@@ -42,7 +43,10 @@ def write_shapes(data: DataDir, tokens: TokenSet) -> None:
 
     The shape of a text is its number of labels and that of the vocabulary, by which ESPnet2's samplers count.
     """
-    shapes = {utt: f"{len(_ids(data, tokens, utt))},{len(tokens.tokens)}" for utt in data.utts}
+    shapes = {
+        utt: f"{len(_ids(data, tokens, utt))},{len(tokens.tokens)}"
+        for utt in tracked(f"shapes of {data.path}", data.utts)
+    }
     write_table(data.path / f"text_shape.{tokens.token_type}", shapes)
     write_table(data.path / "speech_shape", {utt: data.tables["utt2num_samples"][utt] for utt in data.utts})
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from os import PathLike
 
 from espnet2_kd.data.problems import DataError, Problem
+from espnet2_kd.data.progress import tracked
 from espnet2_kd.data.table import read_rows
 from espnet2_kd.data.tokenizer import UNK, TokenSet
 
@@ -41,7 +42,7 @@ def count_oov(tokens: TokenSet, file: str | PathLike) -> OovReport:
     counts: Counter[str] = Counter()
     num_tokens = num_lines = first_line = 0
     first_utt = "-"
-    for row in read_rows(file, []):
+    for row in tracked(f"look for unknown tokens in {file}", read_rows(file, [])):
         pieces = tokens.tokenizer.text2tokens(" ".join(row.value.split()))
         unknown = [piece for piece in pieces if piece not in tokens or piece == UNK]
         num_tokens += len(pieces)

@@ -98,8 +98,8 @@ def run_parts(
         else:
             results[index] = result
     if todo:
-        with Progress(label, sum(part.size for part in parts)) as progress:
-            progress.step(sum(parts[index].size for index in results))
+        before = sum(parts[index].size for index in results)
+        with Progress(label, sum(part.size for part in parts), done=before) as progress:
             for index, result in _run([(index, parts[index]) for index in todo], work, nj):
                 if keep is None or keep(result):
                     _write_stamp(parts[index], result)

@@ -15,6 +15,7 @@ from pathlib import Path
 from espnet2_kd.data.oov import OovReport, check_oov
 from espnet2_kd.data.parts import fingerprint
 from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.progress import tracked
 from espnet2_kd.data.scratch import scratch_folder
 from espnet2_kd.data.table import read_rows, replacing
 from espnet2_kd.data.tokenizer import BLANK, SOS_EOS, TOKEN_TYPES, UNK, HuggingFaceTokenizer, TokenSet, read_nlsyms
@@ -116,7 +117,8 @@ def _write(folder: Path, lines: Sequence[str], nlsyms: Sequence[str], options: T
 
 def _by_frequency(lines: Sequence[str], tokens: TokenSet) -> list[str]:
     # ESPnet2's order: falling count, ties in order of first appearance.
-    counts = Counter(token for line in lines for token in tokens.tokenizer.text2tokens(line))
+    tracked_lines = tracked("count tokens", lines)
+    counts = Counter(token for line in tracked_lines for token in tokens.tokenizer.text2tokens(line))
     return [token for token, _ in counts.most_common()]
 
 
@@ -149,7 +151,7 @@ def _hugging_face_tokens(lines: Sequence[str], options: TokenOptions) -> list[st
     vocabulary = wrapped.tokenizer.get_vocab()
     tokens = sorted(vocabulary, key=vocabulary.get)
     if options.hf_vocabulary == "seen":
-        seen = {token for line in lines for token in wrapped.text2tokens(line)}
+        seen = {token for line in tracked("tokens that occur", lines) for token in wrapped.text2tokens(line)}
         tokens = [token for token in tokens if token in seen]
     return tokens
 

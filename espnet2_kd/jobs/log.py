@@ -67,6 +67,15 @@ def ended(text: str) -> str | None:
     return "done" if found[-1] in (("0", "", ""), ("", "", "0")) else "failed"
 
 
+def why(text: str) -> str:
+    """Say why the command of a log has failed; empty where it has not, or not yet."""
+    found = ENDED.findall(text[max(0, text.rfind(f"\n{STARTED}")) :])
+    if not found:
+        return ""
+    code, sign, finished = found[-1]
+    return reason(-int(sign) if sign else int(code or finished))
+
+
 def status(job: Job) -> str:
     """Tell from its log whether this very command is `done`, `failed` or `incomplete`."""
     if not job.log.is_file():

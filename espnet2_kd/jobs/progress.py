@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 
 from espnet2_kd.jobs.job import Job
+
+LINE_SECONDS = 30.0  # between lines, where there is no terminal
 
 
 class Progress:
@@ -19,6 +22,8 @@ class Progress:
         self.on_terminal = sys.stderr.isatty()
         self.last_line = ""
         self.offsets: dict[int, int] = {}
+        self.began = self.lined = time.monotonic()
+        self.lined_at = 0
 
     def skip(self, job: Job) -> None:
         """Leave out what a job's log already holds."""
@@ -52,6 +57,7 @@ class Progress:
 
     def draw(self) -> None:
         if not self.on_terminal:
+            self._line()
             return
         done, total = self.done, self.total
         counted = re.search(r"\b(\d+)/(\d+)", self.last_line) if total == 1 else None
@@ -59,8 +65,23 @@ class Progress:
             done, total = int(counted[1]), int(counted[2])
         filled = min(20, 20 * done // max(total, 1))
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
-        text = f"[{'#' * filled}{'.' * (20 - filled)}] {done}/{total} {self.last_line}"
+        text = f"[{'#' * filled}{'.' * (20 - filled)}] {done}/{total}{self._left()} {self.last_line}"
         print(f"\r\033[K{text[: columns - 1]}", end="", file=sys.stderr, flush=True)
+
+    def _line(self) -> None:
+        now = time.monotonic()
+        if self.total > 1 and self.done > self.lined_at and now - self.lined >= LINE_SECONDS:
+            self.lined, self.lined_at = now, self.done
+            print(f"run.py: {self.done}/{self.total} jobs{self._left()}", file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        """The time that the jobs to come will take, if they take as long as those that are done."""
+        if self.total == 1 or not 0 < self.done < self.total:
+            return ""
+        minutes, seconds = divmod(round((time.monotonic() - self.began) / self.done * (self.total - self.done)), 60)
+        if minutes >= 60:
+            return f", {minutes // 60} h {minutes % 60:02d} min left"
+        return f", {minutes} min {seconds:02d} s left" if minutes else f", {seconds} s left"
 
     def tell(self, line: str) -> None:
         """Print a line of its own, above the bar where there is one."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+
+from espnet2_kd.jobs import record
 
 SHOWN = 3  # reasons
 
@@ -20,23 +24,41 @@ def read_states(logdir: Path) -> dict[str, str]:
             text = json.loads(path.read_text(encoding="utf-8"))
         except (PermissionError, json.JSONDecodeError):
             continue
-        found[path.parent.name] = f"{path.parent.name} on {text['backend']}: {summary(text['states'])}"
+        places = {
+            number: _place(path.with_name(f"{number}.json"))
+            for number, (state, _) in text["states"].items()
+            if state == "running"
+        }
+        found[path.parent.name] = f"{path.parent.name} on {text['backend']}: {summary(text['states'], places)}"
     return found
 
 
-def summary(states: dict[str, list[str]]) -> str:
-    """Count states, and say why jobs wait or have failed: `8 jobs, 5 done, 2 pending (Resources), 1 failed (7: exit code 1)`."""
+def _place(path: Path) -> str:
+    """Where a task runs, as which of the scheduler's jobs, and since when, if its node has said so."""
+    try:
+        known = record.read(path)
+    except OSError:
+        return ""
+    if known is None or not known.began:
+        return ""
+    job = f", job {known.task}" if known.task else ""
+    return f"{known.host}{job}, since {datetime.fromtimestamp(known.began):%m-%d %H:%M}"
+
+
+def summary(states: dict[str, list[str]], places: Mapping[str, str] | None = None) -> str:
+    """Count states, and say why jobs wait or have failed: `8 jobs, 5 done, 2 pending (Resources), 1 failed (7: exit code 1)`.
+
+    places: where those that run do.
+    """
     counts = Counter(state for state, _ in states.values())
     parts = [f"{len(states)} jobs"]
     for state, count in counts.most_common():
         if state == "failed":
             why = [f"{number}: {detail}" for number, (word, detail) in states.items() if word == state]
+        elif state == "running":
+            why = [f"{number}: {place}" for number, place in (places or {}).items() if place]
         else:
-            why = (
-                []
-                if state == "running"
-                else sorted({detail for word, detail in states.values() if word == state and detail})
-            )
+            why = sorted({detail for word, detail in states.values() if word == state and detail})
         more = f"; and {len(why) - SHOWN} more" if len(why) > SHOWN else ""
         parts.append(f"{count} {state}" + (f" ({'; '.join(why[:SHOWN])}{more})" if why else ""))
     return ", ".join(parts)

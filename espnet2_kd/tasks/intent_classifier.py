@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from espnet2_kd.asr.audio_input import Audio, to_samples
 from espnet2_kd.asr.load import load_model, sample_rate
 from espnet2_kd.slu.intent_model import IntentModel
 from espnet2_kd.tasks.intent import IntentTask
@@ -33,9 +35,10 @@ class IntentClassifier:
         model, args = load_model(exp, model_file, device, task=IntentTask)
         return cls(model, sample_rate(args))
 
-    def __call__(self, speech: np.ndarray | torch.Tensor) -> Intents:
-        """Of samples `(N,)` in [-1, 1], or slow frames `(T, D)` that `bin.acoustic_frames` took."""
-        return self.batch([speech])[0]
+    def __call__(self, speech: Audio) -> Intents:
+        """Of a file, `(samples, rate)`, samples `(N,)` at `rate`, or slow frames `(T, D)` that `bin.acoustic_frames` took."""
+        taken = not isinstance(speech, (str, PathLike, tuple)) and speech.ndim == 2
+        return self.batch([speech if taken else to_samples(speech, self.rate)])[0]
 
     def batch(self, speech: Sequence[np.ndarray | torch.Tensor]) -> list[Intents]:
         """Of several, all samples or all frames."""

@@ -165,9 +165,11 @@ def test_a_name_on_the_hub(pack, tmp_path, monkeypatch):
 
     folder = open_pack(pack)[0].parents[2]
     asked = []
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name: asked.append(name) or str(folder))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, revision: asked.append((name, revision)) or str(folder)
+    )
     load_model("owner/some_model", NAME)
-    assert asked == ["owner/some_model"]
+    assert asked == [("owner/some_model", None)]
     monkeypatch.undo()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ExperimentError, match="owner/some_model: no such file or directory, and not fetched"):

@@ -13,6 +13,7 @@ from espnet2_kd.asr.load import load_model
 from espnet2_kd.asr.model_pack import PackError
 from espnet2_kd.asr.pack_writer import write_pack
 from espnet2_kd.bin.pack import main
+from espnet2_kd.data.tokenizer import HuggingFaceTokenizer
 
 NAME = "valid.loss_transducer.ave.pth"
 STATS = "exp/asr_stats/train/feats_stats.npz"
@@ -53,9 +54,67 @@ def test_espnets_unpacker_and_ours_read_it(exp, tmp_path, capsys):
     states = model.state_dict(), expected.state_dict()
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    again = tmp_path / "again.zip"
+    again = tmp_path / "again/m.zip"  # of the same name, which is in its card
     main(["--exp", f"exp/{exp.name}", "--option", STATS, "--outpath", str(again)])
     assert again.read_bytes() == (tmp_path / "m.zip").read_bytes()
+
+
+def test_what_only_distillation_needs_is_left_out(exp, tmp_path):
+    state = torch.load(exp / NAME)
+    torch.save({**state, "kd.heads.l4.weight": torch.ones(3)}, exp / NAME)
+    edit(
+        exp, kd_terms=[{"name": "l4", "student": "encoder", "teacher": "encoder"}], teacher_conf={"exp": "exp/teacher"}
+    )
+    assert main(["--exp", f"exp/{exp.name}", "--option", STATS, "--outpath", str(tmp_path / "m.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "m.zip") as bundle:
+        bundle.extractall(tmp_path / "out")
+    packed = torch.load(tmp_path / "out/exp" / exp.name / NAME)
+    assert packed.keys() == state.keys() and all(torch.equal(packed[key], state[key]) for key in state)
+    config = yaml.safe_load((tmp_path / "out/exp" / exp.name / "config.yaml").read_text())
+    assert config["kd_terms"] == [] and config["teacher_conf"] == {}
+
+
+def test_a_tokenizer_from_elsewhere_comes_with_the_model(exp, tmp_path, monkeypatch):
+    """What its configuration names is found in the pack; the text model beside the tokenizer is not in it."""
+    folder = tmp_path / "texts/bert"
+    folder.mkdir(parents=True)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##b", "/usr/lib"]
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocabulary))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    (folder / "model.safetensors").write_bytes(b"large")
+    edit(exp, token_type="hugging_face", bpemodel=str(folder))
+    options = [
+        "--exp",
+        f"exp/{exp.name}",
+        "--option",
+        STATS,
+        "--tokenizer",
+        str(folder),
+        "--outpath",
+        str(tmp_path / "m.zip"),
+    ]
+    assert main(options) == 0
+    with zipfile.ZipFile(tmp_path / "m.zip") as bundle:
+        assert [name for name in bundle.namelist() if name.startswith("files/")] == [
+            "files/bert/tokenizer_config.json",
+            "files/bert/vocab.txt",
+        ]
+    shutil.rmtree(folder)
+    monkeypatch.chdir(tmp_path)
+    _, args = load_model(tmp_path / "m.zip", "none.pth")
+    assert HuggingFaceTokenizer(args.bpemodel).tokens2text(["a", "##b"]) == "ab"
+    with pytest.raises(PackError, match="no folder with the files of a Hugging Face tokenizer"):
+        write_pack(tmp_path / "m.zip", {"m": exp / NAME}, {"c": exp / "config.yaml"}, tokenizer=folder)
+
+
+@pytest.mark.parametrize("word", ["/home/me/x", "(/scratch/y)", f"{getpass.getuser()}@node7"])
+def test_texts_are_looked_through_too(exp, word, tmp_path):
+    edit(exp, normalize=None, normalize_conf={})
+    files = {"m": exp / NAME}, {"c": exp / "config.yaml"}
+    good = "See https://example.org/a/b, egs2/mini/asr1 and 3/4, and the root mean square.\n"
+    write_pack(tmp_path / "m.zip", *files, texts={"README.md": good})
+    with pytest.raises(PackError, match="README.md: line 2: .*write it without"):
+        write_pack(tmp_path / "n.zip", *files, texts={"README.md": f"{good}made with {word}, today\n"})
 
 
 def test_files_outside_the_recipe_lie_in_a_folder_of_the_pack(exp, tmp_path):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -10,7 +9,6 @@ import pytest
 
 from espnet2_kd.data.parts import Part, file_state, fingerprint, run_parts
 from espnet2_kd.data.problems import DataError
-from espnet2_kd.data.progress import Progress
 
 
 def write_or_die(payload: dict) -> dict:
@@ -49,17 +47,3 @@ def test_part_is_done_again_when_anything_of_it_changed(tmp_path, harm):
     after = {n: file_state(tmp_path / f"{n}.txt") for n in range(4)}
     assert {n for n in after if after[n] != before[n]} == {2}
     assert (tmp_path / "2.txt").read_text() == "xx"
-
-
-def test_progress_is_plain_lines_in_a_log_and_a_bar_on_a_terminal():
-    log = io.StringIO()
-    with Progress("work", 3, stream=log, every=0) as progress:
-        for _ in range(3):
-            progress.step()
-    assert [line.split(",")[0] for line in log.getvalue().splitlines()] == ["work: 1/3", "work: 2/3", "work: 3/3"]
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    with Progress("work", 2, stream=terminal) as progress:
-        progress.step()
-        progress.step()
-    assert terminal.getvalue().endswith("[##############################] work: 2/2, 0 s \n")

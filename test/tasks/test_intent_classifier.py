@@ -2,6 +2,7 @@
 
 import io
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import soundfile
 import torch
 import yaml
 
+from espnet2_kd.asr.pack_writer import write_pack
 from espnet2_kd.bin import acoustic_frames
 from espnet2_kd.bin.classify import main
 from espnet2_kd.data.table import read_table, write_table
@@ -57,6 +59,28 @@ def recipe(ears, tmp_path_factory):
 
 def samples(recipe, utt):
     return soundfile.read(recipe / f"data/{utt}.wav", dtype="float32")[0]
+
+
+def test_one_line_takes_files_samples_and_their_rate(recipe, tmp_path):
+    from espnet2_kd import from_pretrained
+    from espnet2_kd.asr.load import ExperimentError
+
+    classifier = from_pretrained(recipe / "exp/intent")
+    x = samples(recipe, "utt2")
+    assert isinstance(classifier, IntentClassifier)
+    expected = classifier.batch([x])[0]
+    for audio in (x, torch.from_numpy(x), (x, 16000), recipe / "data/utt2.wav", str(recipe / "data/utt2.wav")):
+        assert classifier(audio) == expected
+    files = {"model_file": recipe / "exp/intent/valid.acc.ave.pth"}, {"train_config": recipe / "exp/intent/config.yaml"}
+    config = yaml.safe_load((recipe / "exp/intent/config.yaml").read_text())
+    stats = Path(config["normalize_conf"]["stats_file"])
+    (tmp_path / "c").mkdir()
+    config = {**config, "acoustic_exp": None, "output_dir": None, "config": None}
+    (tmp_path / "c/config.yaml").write_text(yaml.safe_dump(config))
+    write_pack(tmp_path / "m.zip", files[0], {"train_config": tmp_path / "c/config.yaml"}, [stats])
+    assert from_pretrained(tmp_path / "m.zip")(x) == expected
+    with pytest.raises(ExperimentError, match="decoding: a classifier of intents has no use for it"):
+        from_pretrained(recipe / "exp/intent", decoding={"search": "beam"})
 
 
 def test_answers_are_the_softmax_of_each_slot(recipe):

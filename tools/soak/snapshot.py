@@ -17,7 +17,7 @@ import yaml
 # Another run of the same command has other ones of these.
 _OTHER_NAMES = re.compile(r"(train|cache|decode|stream|pack|stats)(\.\d+)?\.log\.\d+|events\.out\.tfevents\..*")
 # And these say when and how fast, or draw it. The state of a training holds the times of its epochs.
-_OTHER_CONTENT = re.compile(r".*\.log|checkpoint(\.previous)?\.pth|.*\.png|.*\.lock")
+_OTHER_CONTENT = re.compile(r".*\.log|checkpoint(\.previous)?\.pth|.*\.png|.*\.(lock|stage)")
 # Of a report's columns and of the records of live decoding.
 _TIMES = ("RTF", "first token ms (p90)", "emission delay ms (p90)", "training")
 _KEPT_OF_A_STREAM = ("utt", "text")

@@ -28,5 +28,6 @@ check_options() {
         [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}")$(value_of pseudo_labels "${name}") ]] ||
             fail "${name}: learns from speech without transcripts; give a set of it: --unlabelled_set"
     done
+    [[ ${hf_repo} =~ ^([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)?$ ]] || fail "--hf_repo ${hf_repo}: expected user/name"
     [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
 }

@@ -6,6 +6,7 @@
 #   2 feats    formatted audio in dump/raw, token list   6 decode   all test sets, offline and as if live
 #   3 stats    shapes and feature statistics             7 score    sclite, significance, RESULTS.md
 #   4 teacher  the teacher, once per seed                8 pack     one zip per system
+#   9 upload   with --hf_repo: the students' zips to the Hugging Face hub
 
 # Stages are called by names put together from their number, which shellcheck cannot see.
 # shellcheck disable=SC2317
@@ -57,6 +58,9 @@ asr_args=""               # more options for every training, e.g. "--max_epoch 3
 inference_config=conf/decode.yaml  # how to search; several configs: each gets a report of its own
 inference_asr_model=valid.loss_transducer.ave.pth  # which checkpoint is decoded and teaches
 report=RESULTS.md         # name of the report; of a second inference config it is RESULTS_<config>.md
+lang=noinfo               # language of the corpus, as en or zh, for the cards of packed models
+license=""                # under which packed models are given away, as cc-by-4.0, for their cards
+hf_repo=""                # upload the packed students to the Hugging Face hub: user/name, if there are several each as user/name-<system>
 score_opts=""             # more options for the report, e.g. "--title Digits"
 
 COMMAND_LINE=("$@")
@@ -87,6 +91,7 @@ CMD_SH=./cmd.sh
 . "${CMD_SH}"
 
 STAGES=("" data feats stats teacher distill decode score pack)
+[[ -z ${hf_repo} ]] || STAGES+=(upload)
 
 read -ra distill_config_list <<<"${distill_configs}"
 config_list=(${teacher_config:+"${teacher_config}"} "${distill_config_list[@]}")
@@ -291,13 +296,32 @@ stage_5_distill() {
 }
 
 stage_8_pack() {
-    local exp
+    local exp results=${report%.md} spoken=${synthetic}
     local -a options=(--option "${stats_dir}/train/feats_stats.npz")
+    results=${expdir}/report/${results,,}.json
+    [[ " ${score_opts} " != *" --synthetic true "* ]] || spoken=true
     [[ ${token_type} != bpe ]] || options+=(--option "${token_dir}/bpe.model")
+    [[ ! -d ${hf_model} ]] || options+=(--tokenizer "${hf_model}")
     for exp in $(all_exps); do
-        once "${exp}/.packed" "${exp}/${inference_asr_model}" "${exp}/config.yaml" -- \
+        once "${exp}/.packed" "${exp}/${inference_asr_model}" "${exp}/config.yaml" "${results}" "${inference_list[0]}" -- \
             "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --exp "${exp}" \
-            --model_file "${inference_asr_model}" "${options[@]}" --outpath "${exp}/${exp##*/}.zip"
+            --model_file "${inference_asr_model}" "${options[@]}" --results "${results}" --decoding "${inference_list[0]}" \
+            --lang "${lang}" ${license:+--license "${license}"} --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
+    done
+}
+
+stage_9_upload() {
+    local config seed exp repo
+    local -a exps=()
+    for config in "${distill_config_list[@]}"; do
+        for seed in "${seed_list[@]}"; do
+            exps+=("$(exp_of "${config}" "${seed}")")
+        done
+    done
+    for exp in "${exps[@]}"; do
+        repo=${hf_repo}
+        ((${#exps[@]} == 1)) || repo+=-${exp##*/asr_}
+        run python3 -m espnet2_kd.bin.upload_model --pack "${exp}/${exp##*/}.zip" --repo "${repo}"
     done
 }
 

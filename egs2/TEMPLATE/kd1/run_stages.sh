@@ -24,10 +24,31 @@ set_commands() {
     done
 }
 
+# note_stage WORD...: adds what has become of the stage in hand to its file in ${expdir}/.stages, for espnet2_kd.bin.status.
+note_stage() {
+    [[ -z ${stage_file:-} ]] || printf '%s %s %s\n' "$(date +%s)" "$1" "${*:2}" >>"${stage_file}"
+}
+
+# begin_stage: makes that file, and holds it as long as the stage runs. A script within another's run writes none.
+begin_stage() {
+    stage_file=""
+    "${dry_run}" || "${nested}" || {
+        mkdir -p "${expdir}/.stages"
+        printf '%s\n' "${STAGES[@]:1}" >"${expdir}/.stages/names"
+        stage_file=${expdir}/.stages/${number}.stage
+        [[ -z ${stage_lock:-} ]] || exec {stage_lock}>&-
+        exec {stage_lock}>>"${stage_file}"
+        ! flock --nonblock "${stage_lock}" || : >"${stage_file}"
+    }
+    note_stage begun "$(uname -n)" $$
+}
+
 # run_stages: calls stage_<number>_<name> for the numbers wanted of STAGES; what a stage adds to `closing` is shown last.
 # Sets `number`, `cores` and `local_nj`, and where jobs run on this machine `nj`, `inference_nj` and `ngpu` to what it has.
 run_stages() {
-    local number began took="" local_nj
+    local number began took="" local_nj nested=false
+    stage_file="" stage_lock=""  # for the trap below, too
+    [[ -z ${KD_RUN:-} ]] || nested=true
     local -a todo=()
     cores=$(env -u OMP_NUM_THREADS nproc)  # which otherwise takes that variable for the number of cores
     local_nj=$((nj < cores ? nj : cores))  # more processes than cores would only load the same program more often
@@ -41,7 +62,7 @@ run_stages() {
         export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-${TMPDIR:-/tmp}/torchinductor_$(id -un)}
         KD_RUN=$(mktemp -d "${TMPDIR:-/tmp}/kd.XXXXXX")
         export KD_RUN TMPDIR=${KD_RUN}
-        trap 'rm -rf -- "${KD_RUN}"' EXIT
+        trap 'ended=$?; ((ended == 0)) || note_stage failed "${ended}"; rm -rf -- "${KD_RUN}"' EXIT
         python3 -I "${KD_ROOT}/utils/warden.py" $$ </dev/null >/dev/null 2>&1 &
         python3 "${KD_ROOT}/tools/check_env.py" --quiet --stages "${ENV_STAGES:-${todo[*]}}"
         if is_local "${train_cmd}"; then
@@ -57,9 +78,13 @@ run_stages() {
     for number in "${todo[@]}"; do
         log_depth=2 log "Stage ${number}: ${STAGES[number]}"
         began=${SECONDS}
+        begin_stage
         "stage_${number}_${STAGES[number]}"
+        note_stage "done" "$((SECONDS - began))"
         took+=", ${STAGES[number]} $((SECONDS - began)) s"
     done
+    [[ -z ${stage_lock} ]] || exec {stage_lock}>&-
+    stage_file=""
     [[ -z ${closing} ]] || printf '%s' "${closing}"  # at the end, where it is seen
     "${dry_run}" || ((${#todo[@]} < 2)) || log_depth=2 log "Stages took: ${took#, }"
     log_depth=2 log "Successfully finished. [elapsed=${SECONDS}s]"

@@ -48,6 +48,7 @@ check_options() {
     for name in "${intent_config_list[@]}"; do
         [[ -n ${text_model} || -z $(value_of teacher "${name}") ]] || fail "${name}: needs a text encoder: --text_model"
     done
+    [[ ${hf_repo} =~ ^([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)?$ ]] || fail "--hf_repo ${hf_repo}: expected user/name"
     [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
 }
 

@@ -7,6 +7,7 @@
 #   3 stats     shapes and feature statistics              8 classify  all test sets, clean and noisy
 #   4 acoustic  a recogniser, whose encoder is the ears    9 score     accuracies, McNemar's test, RESULTS.md
 #   5 frames    what it hears, in quiet and in noise      10 pack      one zip per classifier
+#  11 upload    with --hf_repo: these zips to the Hugging Face hub
 
 # Stages are called by names put together from their number, which shellcheck cannot see.
 # shellcheck disable=SC2317
@@ -47,6 +48,9 @@ seeds="1"                 # every classifier is trained once per seed
 intent_args=""            # more options for every classifier's training, e.g. "--max_epoch 3"
 intent_model=valid.acc.ave.pth  # which checkpoint classifies: the best epochs on the validation set, keep_nbest_models of them
 report=RESULTS.md         # name of the report
+lang=noinfo               # language of the corpus, as en or zh, for the cards of packed models
+license=""                # under which packed models are given away, as cc-by-4.0, for their cards
+hf_repo=""                # upload the packed classifiers to the Hugging Face hub: user/name, if there are several each as user/name-<system>
 score_opts=""             # more options for the report, e.g. "--title Coffee"
 
 COMMAND_LINE=("$@")
@@ -71,6 +75,7 @@ CMD_SH=./cmd.sh
 
 ENV_STAGES="1 2 3 4"  # the others need no other programs
 STAGES=("" data feats stats acoustic frames text train classify score pack)
+[[ -z ${hf_repo} ]] || STAGES+=(upload)
 
 read -ra intent_config_list <<<"${intent_configs}"
 read -ra test_set_list <<<"${test_sets}"
@@ -334,13 +339,25 @@ stage_9_score() {
 }
 
 stage_10_pack() {
-    local exp stats
+    local exp stats results=${expdir}/report/${report%.md}.json spoken=${synthetic}
+    [[ " ${score_opts} " != *" --synthetic true "* ]] || spoken=true
     for exp in $(all_exps); do
         stats=${exp}/acoustic_stats.npz
-        once "${exp}/.packed" "${exp}/${intent_model}" "${exp}/config.yaml" -- \
+        once "${exp}/.packed" "${exp}/${intent_model}" "${exp}/config.yaml" "${results}" -- \
             "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --kind intent --exp "${exp}" \
-            --model_file "${intent_model}" \
-            --option "${stats}" --outpath "${exp}/${exp##*/}.zip"
+            --model_file "${intent_model}" --option "${stats}" --results "${results}" \
+            --lang "${lang}" ${license:+--license "${license}"} --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
+    done
+}
+
+stage_11_upload() {
+    local exp repo
+    local -a exps
+    mapfile -t exps < <(all_exps)
+    for exp in "${exps[@]}"; do
+        repo=${hf_repo}
+        ((${#exps[@]} == 1)) || repo+=-${exp##*/intent_}
+        run python3 -m espnet2_kd.bin.upload_model --pack "${exp}/${exp##*/}.zip" --repo "${repo}"
     done
 }
 

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 exec ../../TEMPLATE/kd1/kd.sh \
+    --lang zh \
     --train_set train \
     --valid_set dev \
     --test_sets "dev test" \

@@ -10,6 +10,7 @@ for name in none gru std_hidden std std_interpolate std_token_pool official_code
 done
 
 exec ../../TEMPLATE/slu1/slu.sh \
+    --lang en \
     --train_set train \
     --valid_set valid \
     --test_sets "test" \

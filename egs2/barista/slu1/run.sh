@@ -16,6 +16,7 @@ done
 # Nothing is trained on the tokens. Of words there are never too many for the audio; of smaller ones, in a text that was
 # not said, there may be.
 exec ../../TEMPLATE/slu1/slu.sh \
+    --lang en \
     --train_set train \
     --valid_set valid \
     --test_sets "test" \

@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 exec ../../TEMPLATE/kd1/kd.sh \
+    --lang zh \
     --train_set train \
     --valid_set valid \
     --test_sets "test" \

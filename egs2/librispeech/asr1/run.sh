@@ -11,6 +11,7 @@ if [[ ${1:-} == --subset ]]; then
 fi
 
 exec ../../TEMPLATE/kd1/kd.sh \
+    --lang en \
     --train_set "train_${LIBRISPEECH_SUBSET}" \
     --valid_set dev \
     --test_sets "test_clean test_other" \

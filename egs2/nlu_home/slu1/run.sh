@@ -9,6 +9,7 @@ if [[ " $* " != *" --help "* ]]; then
 fi
 
 exec ../../TEMPLATE/slu1/slu.sh \
+    --lang en \
     --train_set train \
     --valid_set valid \
     --test_sets "test" \

@@ -9,6 +9,7 @@ if [[ " $* " != *" --help "* ]]; then
 fi
 
 exec ../../TEMPLATE/kd1/kd.sh \
+    --lang en \
     --train_set train \
     --valid_set valid \
     --test_sets "test" \
