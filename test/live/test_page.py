@@ -236,7 +236,7 @@ def test_what_is_no_sound(visit, tmp_path):
 
 def test_silence(visit, tmp_path):
     it = visit()
-    soundfile.write(tmp_path / "silence.wav", np.zeros(SECOND), SECOND)
+    soundfile.write(tmp_path / "silence.wav", np.zeros(3 * SECOND), SECOND)
     it.page.select_option("#pace", "once")
     it.page.set_input_files("#file", tmp_path / "silence.wav")
     playwright.expect(it.page.locator("#fault")).to_contain_text("louder than the background")

@@ -361,7 +361,8 @@ class Session {
     const wanted = this.utterance;
     if (this.isEnding && !this.isOver && this.finals.every((num, i) => num >= wanted || this.lost?.has(i))) {
       this.isOver = true;
-      if (!this.sound) this.fault = "Nothing louder than the background was heard: is the microphone on, and loud enough?";
+      // Who stops at once knows that there was nothing.
+      if (!this.sound && this.sentMs >= 2000) this.fault = "Nothing louder than the background was heard: is the microphone on, and loud enough?";
       this.socket.close(1000);
     }
   }
