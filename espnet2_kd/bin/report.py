@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from espnet2_kd.bin.command import end, true_or_false
 from espnet2_kd.report.page.options import add_page_options, page_options
@@ -20,7 +21,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--test_sets", required=True, help='names, as "test_clean test_other"')
     parser.add_argument("--output", default="RESULTS.md", help="the report")
     parser.add_argument("--json", default="exp/report/results.json", help="the same numbers for programs")
-    parser.add_argument("--title", default="RESULTS", help="heading of the report")
+    parser.add_argument(
+        "--title", default=Path.cwd().parent.name, help="heading of the report: in a recipe, without one, its corpus"
+    )
     parser.add_argument("--synthetic", type=true_or_false, default=False, help="the test speech is synthetic: say so")
     parser.add_argument("--baseline", help="config name that changes are measured from (default: the first student)")
     parser.add_argument(

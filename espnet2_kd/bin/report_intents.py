@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from espnet2_kd.bin.command import end, true_or_false
 from espnet2_kd.report.page.options import add_page_options, page_options
@@ -30,7 +31,9 @@ def get_parser() -> argparse.ArgumentParser:
         default="exp/report/results.json",
         help="the same numbers for programs, with accuracy_<noise>.png beside it",
     )
-    parser.add_argument("--title", default="RESULTS", help="heading of the report")
+    parser.add_argument(
+        "--title", default=Path.cwd().parent.name, help="heading of the report: in a recipe, without one, its corpus"
+    )
     parser.add_argument("--synthetic", type=true_or_false, default=False, help="the test speech is synthetic: say so")
     parser.add_argument(
         "--baseline",
@@ -43,7 +46,6 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: list[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     import json
-    from pathlib import Path
 
     from espnet2_kd.data.problems import one_problem
     from espnet2_kd.data.progress import tracked

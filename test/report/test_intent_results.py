@@ -438,7 +438,10 @@ def test_training_nobody_wrote_down(recipe):
 def test_synthetic_speech_and_dirty_checkouts_are_labelled(recipe, capsys):
     change_json("exp/intent_train_std_seed2/run.json", git_dirty=True, git_hash="fedcba")
     text = report("--synthetic", "true")
-    assert "# RESULTS (synthetic speech)\n" in text and "## test, synthetic speech: 120 utterances" in text
+    assert (
+        f"# {Path.cwd().parent.name} (synthetic speech)\n" in text
+        and "## test, synthetic speech: 120 utterances" in text
+    )
     assert capsys.readouterr().out.startswith("test, babble noise, exact match % (synthetic speech)\n")
     assert [row[0] for row in tables(text)["test, babble noise"]][-1] == "intent_train_std †"
     assert "† Trained from a checkout with uncommitted changes." in text

@@ -236,7 +236,10 @@ def test_another_base(recipe):
 
 def test_synthetic_speech_is_labelled(recipe, capsys):
     text = report("--synthetic", "true")
-    assert "# RESULTS (synthetic speech)\n" in text and "## test, synthetic speech: 120 utterances" in text
+    assert (
+        f"# {Path.cwd().parent.name} (synthetic speech)\n" in text
+        and "## test, synthetic speech: 120 utterances" in text
+    )
     assert all("(synthetic)" in cells[1] for cells in rows_of(text, "| system").values())
     assert "(synthetic speech)\n\n### WER" in text
     assert capsys.readouterr().out.startswith("test (synthetic speech)\n")
