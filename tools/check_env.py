@@ -15,7 +15,9 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
+VENV_PYTHON = Path(os.environ.get("KD_VENV") or Path(__file__).resolve().parent / "venv", "bin/python")
 SETUP = "make setup (in the project's root)"
 STAGES = {
     "1": "data",
@@ -180,6 +182,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--stages", type=read_stages, default=set(), help="e.g. 1-8, '4 5', or test")
     parser.add_argument("--quiet", action="store_true", help="say only what is missing for these stages")
     args = parser.parse_args(argv)
+    if argv is None and sys.prefix == sys.base_prefix and VENV_PYTHON.exists():
+        # Typed as it stands: what counts is what the recipes run with.
+        os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])
     findings = needed()
     if not args.quiet:
         findings += optional()

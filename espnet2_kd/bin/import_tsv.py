@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from espnet2_kd.bin.command import end, rate
 
@@ -56,9 +57,23 @@ def main(argv: list[str] | None = None) -> None:
             default_set=args.set,
         )
         made = import_tsv(args.tsv, args.data, options)
+    remember_sources(args.data, [*args.tsv, *filter(None, [args.strings])])
     for data in made:
         speakers = len(set(data.tables["utt2spk"].values()))
         print(f"{data.path}: {len(data.utts)} utterances, {speakers} speakers, {' '.join(sorted(data.tables))}")
+
+
+def remember_sources(data: str, paths: Sequence[str]) -> None:
+    """Add the tables to `data/.sources`, by which stage 1 of a recipe sees that they have changed."""
+    from pathlib import Path
+
+    from espnet2_kd.data.table import replacing
+
+    known = Path(data, ".sources")
+    lines = set(known.read_text(encoding="utf-8").splitlines()) if known.exists() else set()
+    lines.update(str(Path(path).absolute()) for path in paths)
+    with replacing(known) as stream:
+        stream.writelines(f"{line}\n" for line in sorted(lines))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -140,7 +141,9 @@ def _train_bpe(
         )
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].split("] ")[-1]
-        raise one_problem(text, f"no {options.nbpe} pieces can be made of it ({reason})", "change --nbpe") from error
+        most = re.search(r"<= (\d+)", reason)
+        remedy = f"take --nbpe {most[1]} or less, or --token_type char" if most else "change --nbpe"
+        raise one_problem(text, f"no {options.nbpe} pieces can be made of it ({reason})", remedy) from error
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     # The first three are <unk>, <s> and </s>; ESPnet2 puts its own in their place.
     return model.getvalue(), [processor.id_to_piece(index) for index in range(3, processor.get_piece_size())]

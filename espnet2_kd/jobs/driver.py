@@ -47,8 +47,15 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     # Only noted here: an exception could fall between a job's start and its entry among those to be ended.
     caught: list[int] = []
+    parent = os.getppid()
+
+    def catch(number: int, frame: object) -> None:
+        # A second one means that somebody has lost patience; of a killed parent Linux and a recipe's warden tell both.
+        if not caught or os.getppid() == parent:
+            caught.append(number)
+
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda number, frame: caught.append(number))
+        signal.signal(sign, catch)
     if RECIPE in os.environ:  # by hand it may outlive its shell, under nohup
         process.end_with_parent()
     try:

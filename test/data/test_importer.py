@@ -171,3 +171,10 @@ def test_spreadsheet_line_ends_and_bom_do_not_matter(own):
     own.write_bytes(b"\xef\xbb\xbf" + own.read_bytes().replace(b"\n", b"\r\n"))
     main([str(own), "data"])
     assert table("data/dev/text") == {"bob-u2": "turn it off"}
+
+
+def test_the_tables_are_remembered(own, capsys):
+    """Stage 1 of a recipe looks whether they have changed since."""
+    main([str(own), "data", "--only", "train"])
+    main([str(own), "data", "--only", "dev"])
+    assert Path("data/.sources").read_text().splitlines() == [str(own.absolute())]

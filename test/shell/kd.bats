@@ -315,6 +315,19 @@ run.py --backend slurm --mem 4G --rotate --gpu 0 x.log false" ]
     [ "$(grep -c format_audio calls)" -eq 3 ]
 }
 
+@test "data is made again when a table that it was imported from has changed" {
+    pretend_python
+    echo a >corpus.tsv
+    printf '%s\n' 'printf "%s\n" "${PWD}/corpus.tsv" >data/.sources' >>local/data.sh
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 1
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 1
+    [ "$(grep -c '^data.sh' calls)" -eq 1 ]
+    touch -d '+2 seconds' corpus.tsv
+    run "${kd}" "${sets[@]}" --stage 1 --stop_stage 1
+    [ "${status}" -eq 0 ]
+    [ "$(grep -c '^data.sh' calls)" -eq 2 ]
+}
+
 @test "of two runs at the same time, one makes the data and the other waits for it" {
     pretend_python
     mkdir data

@@ -278,6 +278,26 @@ def test_a_killed_recipe_takes_its_drivers_along(tmp_path, in_recipe):
     assert (tmp_path / "end").exists() != in_recipe
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot do this")
+def test_a_killed_recipe_gives_its_training_time_to_save(tmp_path):
+    """Its driver is told twice, by Linux and by the warden: that is no impatience."""
+    job = "trap 'sleep 1.5; exit 85' TERM; echo $$ >pid; while true; do sleep 0.1; done"
+    script = '"$@" & echo $! >driver; wait'
+    shell = subprocess.Popen(
+        ["bash", "-c", script, "bash", sys.executable, RUN, "x.log", "bash", "-c", job],
+        cwd=tmp_path,
+        env={**os.environ, "KD_RUN": str(tmp_path)},
+    )
+    job_pid = written_pid(tmp_path)
+    shell.kill()
+    shell.wait()
+    time.sleep(0.3)
+    driver = int((tmp_path / "driver").read_text())
+    os.kill(driver, signal.SIGTERM)
+    assert all_end([job_pid, driver], seconds=10)
+    assert "# Ended (code 85) at" in (tmp_path / "x.log").read_text()
+
+
 def written_pid(folder: Path) -> int:
     """What a job writes into `pid`, once it has."""
     deadline = time.monotonic() + 10

@@ -134,9 +134,13 @@ all_exps() {
 }
 
 stage_1_data() {
-    local dset
-    local -a pipes=()
+    local dset source
+    local -a pipes=() sources=()
     ! "${allow_pipes}" || pipes=(--allow_pipes true)
+    [[ ! -f data/.sources ]] || mapfile -t sources <data/.sources
+    for source in "${sources[@]}"; do  # tables that local/data.sh has imported
+        [[ ! ${source} -nt data/.done ]] || "${dry_run}" || rm -f data/.done
+    done
     for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}" "${test_set_list[@]}"; do
         [[ -f data/${dset}/wav.scp ]] || "${dry_run}" || rm -f data/.done
     done

@@ -98,7 +98,7 @@ class Column {
     this.heardMs = this.computeMs = 0;
     const empty = document.createElement("p");
     empty.className = "empty";
-    empty.textContent = "Nothing heard yet.";
+    empty.textContent = "No words yet.";
     this.part(".transcript").replaceChildren(empty);
     this.behind(0);
     this.measure();

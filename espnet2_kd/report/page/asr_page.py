@@ -127,11 +127,13 @@ def _verdict(row: Row) -> str | None:
     if row.role != "distilled" or change is None or not math.isfinite(change.relative.value):
         return None
     relative = change.relative
-    amount = f"{abs(100 * relative.value):.1f} % {'fewer' if relative.value < 0 else 'more'} word errors"
+    amount = f"{abs(100 * relative.value):.1f} % {'fewer' if relative.value < 0 else 'more'} word errors than"
+    if amount.startswith("0.0 "):
+        amount = "as many word errors as"
     interval = f"95 % interval {100 * relative.low:+.1f} .. {100 * relative.high:+.1f} %"
     known = math.isfinite(relative.low) and not relative.low <= 0 <= relative.high and change.mapsswe_p < 0.05
     sure = "" if known else "; that may be chance"
-    return f"{row.name}: {amount} than {change.base} ({interval}, MAPSSWE p {format_p(change.mapsswe_p)}){sure}."
+    return f"{row.name}: {amount} {change.base} ({interval}, MAPSSWE p {format_p(change.mapsswe_p)}){sure}."
 
 
 def _contexts(recipe: Path) -> list[Block]:

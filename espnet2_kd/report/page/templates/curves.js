@@ -1,7 +1,7 @@
 const curves = { systems: new Set(), seeds: false, parts: { train: true, valid: true }, terms: new Set(), log: false };
 const trainings = DATA.curves.trainings;
 // What one looks for first: the sum, the task's own loss, every distillation term and its weight.
-const MAIN_TERM = /^(loss|loss_task|loss_kd_.*|weight_kd_.*|acc)$/;
+const MAIN_TERM = /^(loss|loss_task|loss_kd_.*|acc)$/;
 
 function startCurves() {
   const controls = document.getElementById("curve-controls");

@@ -116,7 +116,7 @@ function drawDetail() {
     const lanes = systems.filter((system) => utt.live && utt.live[system]).map((system) => ({ name: DATA.systems[system].name, colour: colourOf(system), words: utt.live[system].words, frames: utt.live[system].frames }));
     const ends = Object.values(utt.live || {}).map((one) => one.ends).find((one) => one.length) || [];
     parts.push(timeline(DATA.clips[utt.clip], lanes, ends));
-    if (lanes.length) parts.push(element("p", { class: "note" }, "Each mark: when the word before which it stands came out, as if live" + (ends.length ? "; dashed: where the words of the reference end" : "") + (lanes.some((lane) => lane.frames.length) ? "; dotted: the frames that gave the tokens (where CIF fired)." : ".")));
+    if (lanes.length) parts.push(element("p", { class: "note" }, "Each mark: when the word before which it stands came out, as if live" + (ends.length ? "; dashed: where the words of the reference end" : "") + (lanes.some((lane) => lane.frames.length) ? "; dotted: the frames that gave the tokens (of a CIF model, where it fired)." : ".")));
     else if (DATA.kind === "asr") parts.push(element("p", { class: "note" }, "This utterance was not decoded as if live: no times of its words."));
   } else parts.push(element("p", { class: "note" }, "No sound on this page for this utterance."));
   if (DATA.kind === "intent") parts.push(slotTable(set, utt, systems));
