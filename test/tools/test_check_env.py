@@ -35,9 +35,19 @@ def test_a_missing_program_is_named_with_the_line_that_installs_it(tmp_path):
     assert check(copy, "--quiet", "--stages", "4-6", env=env).returncode == 0
 
 
-def test_a_missing_package_is_named_with_the_set_up():
+def test_outside_the_environment_it_looks_at_that_of_the_project(tmp_path):
+    """As typed after the set-up, with the system's Python first in PATH."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin/python"
+    python.write_text('#!/bin/sh\necho "asked: $*"\n')
+    python.chmod(0o755)
+    result = check("-S", CHECK, "--stages", "4", env={**os.environ, "KD_VENV": str(tmp_path)})
+    assert result.stdout == f"asked: {CHECK} --stages 4\n"
+
+
+def test_a_missing_package_is_named_with_the_set_up(tmp_path):
     """-S leaves site-packages out, as on a machine before the set-up."""
-    result = check("-S", CHECK, "--quiet", "--stages", "4")
+    result = check("-S", CHECK, "--quiet", "--stages", "4", env={**os.environ, "KD_VENV": str(tmp_path)})
     assert result.returncode == 1
     assert "torch" in result.stderr
     assert "make setup" in result.stderr
