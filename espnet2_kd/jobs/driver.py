@@ -26,6 +26,7 @@ import sys
 from espnet2_kd.jobs import cluster, conf, local, process
 from espnet2_kd.jobs.folder import Folder
 from espnet2_kd.jobs.job import Job
+from espnet2_kd.jobs.log import end_of, said_last
 from espnet2_kd.jobs.pbs import Pbs
 from espnet2_kd.jobs.plugged import Plugged
 from espnet2_kd.jobs.progress import Progress
@@ -79,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"run.pl: {len(failed)} / {request.num_jobs} failed, log is in {request.log_pattern}", file=sys.stderr)
     for job in sorted(failed, key=lambda job: job.number):
         print(f"  {job.log}: {job.reason}", file=sys.stderr)
+        if job.log.is_file() and (last := said_last(end_of(job.log).replace(job.header, ""))):
+            print(f"    {last}", file=sys.stderr)
     if request.num_jobs > 1:
         print("  `--pick failed,incomplete` runs only these again.", file=sys.stderr)
     return 1

@@ -12,6 +12,8 @@ from pathlib import Path
 from espnet2_kd.jobs.job import INTERRUPTED, Job
 
 HEAD = 1 << 14  # characters: a cluster's log names node, date and the scheduler's variables before the command
+TAIL = 1 << 16
+SAID = 300
 STARTED = "# Started at "
 ENDED = re.compile(r"^# (?:Ended \(code (\d+)(?:; signal (\d+))?\)|Finished at .* with status (\d+)$)", re.MULTILINE)
 
@@ -74,6 +76,19 @@ def why(text: str) -> str:
         return ""
     code, sign, finished = found[-1]
     return reason(-int(sign) if sign else int(code or finished))
+
+
+def said_last(text: str) -> str:
+    """Give the last line that the command itself has written, up to SAID characters of it; empty where there is none."""
+    lines = (line.strip() for line in reversed(text.splitlines()) if not line.startswith("#"))
+    return next(filter(None, lines), "")[:SAID]
+
+
+def end_of(log: Path) -> str:
+    """Give the last TAIL bytes of a log."""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - TAIL))
+        return stream.read().decode("utf-8", errors="replace")
 
 
 def status(job: Job) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from espnet2_kd.data.progress import format_seconds
 from espnet2_kd.jobs.log import STARTED as BEGUN_AT
-from espnet2_kd.jobs.log import ended, why
+from espnet2_kd.jobs.log import end_of, ended, said_last, why
 from espnet2_kd.jobs.states import read_states
 from espnet2_kd.report.markdown import columns
 
@@ -19,7 +19,6 @@ LOCK = ".lock"
 STARTED = ".started"
 STAGES = ".stages"  # of the recipe's exp: see utils/once.sh and run_stages.sh
 DONE, RUNNING, FAILED, INTERRUPTED, NOT_BEGUN = "done", "running", "failed", "interrupted", "not begun"
-TAIL = 1 << 16  # bytes of a log that are looked at from its end
 SHOWN = 3  # failed jobs
 JOB = re.compile(r"(.+)\.(\d+)\.log")
 EPOCH = re.compile(r"(\d+)/(\d+)epoch started(?:\. Estimated time to finish: (.+))?")
@@ -66,7 +65,7 @@ def steps(recipe: Path) -> list[Step]:
         started = stamp.with_name(stamp.name + STARTED)
         newest = next((path for path in (stamp, started) if path.exists()), lock)
         since = datetime.fromtimestamp(newest.stat().st_mtime)
-        note = dict(NOTE.findall(_tail(lock)))
+        note = dict(NOTE.findall(end_of(lock)))
         # The lock is also held while a step only finds out that it has nothing to do.
         state = RUNNING if _is_held(lock) else DONE if stamp.exists() else INTERRUPTED
         parts: list[str] = []
@@ -97,7 +96,7 @@ def stages(recipe: Path, found: Sequence[Step]) -> list[Stage]:
 def _stage(path: Path, number: int, name: str, own: Sequence[Step]) -> Stage:
     if not path.is_file():
         return Stage(number, name, NOT_BEGUN, None, "")
-    notes = [line.split() for line in _tail(path).splitlines() if line.count(" ") >= 2]
+    notes = [line.split() for line in end_of(path).splitlines() if line.count(" ") >= 2]
     begun = next((note for note in reversed(notes) if note[1] == "begun"), None)
     if begun is None:
         return Stage(number, name, NOT_BEGUN, None, "")
@@ -152,7 +151,7 @@ def _look(folder: Path, recipe: Path, state: str, since: datetime) -> tuple[str,
     parts = [*_training(folder / "train.log"), *queued.values(), *arrays]
     single = [log for log in logs if not JOB.fullmatch(log.name)]
     for log in single if state != RUNNING else ():
-        if ended(text := _tail(log)) == FAILED:
+        if ended(text := end_of(log)) == FAILED:
             failed = True
             parts.append(_failure(log, text, recipe))
     if state == RUNNING:
@@ -161,7 +160,7 @@ def _look(folder: Path, recipe: Path, state: str, since: datetime) -> tuple[str,
         parts += [
             counted[-1].strip()[:100]
             for log in single[-1:]
-            if not parts[:-1] and (counted := COUNTED.findall(_tail(log)))
+            if not parts[:-1] and (counted := COUNTED.findall(end_of(log)))
         ]
     if state == INTERRUPTED and (failed or any(", failed" in text or " failed (" in text for text in queued.values())):
         state = FAILED
@@ -171,7 +170,7 @@ def _look(folder: Path, recipe: Path, state: str, since: datetime) -> tuple[str,
 def _training(log: Path) -> Iterator[str]:
     if not log.is_file():
         return
-    text = _tail(log)
+    text = end_of(log)
     epochs = EPOCH.findall(text)
     if epochs:
         number, total, left = epochs[-1]
@@ -181,8 +180,8 @@ def _training(log: Path) -> Iterator[str]:
         number, values = results[-1]
         shown = " ".join(f"{name} {value}" for name, value in COMPONENT.findall(values))
         yield f"valid after epoch {number}: {shown}"
-    if not epochs and not results and (lines := text.strip().splitlines()):
-        yield lines[-1][:100]
+    if not epochs and not results and (last := said_last(text)):
+        yield last[:100]
 
 
 def _arrays(logs: Sequence[Path], queued: Collection[str], state: str, recipe: Path) -> tuple[list[str], bool]:
@@ -191,7 +190,7 @@ def _arrays(logs: Sequence[Path], queued: Collection[str], state: str, recipe: P
     for log in logs:
         match = JOB.fullmatch(log.name)
         if match and match[1] not in queued:
-            text = _tail(log)
+            text = end_of(log)
             arrays.setdefault(match[1], []).append(
                 (ended(text) or (RUNNING if state == RUNNING else "unfinished"), log, text)
             )
@@ -211,9 +210,8 @@ def _arrays(logs: Sequence[Path], queued: Collection[str], state: str, recipe: P
 
 def _failure(log: Path, text: str, recipe: Path) -> str:
     """Why a job failed, what it said last, and which log tells more."""
-    said = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    last = f": {said[-1][:100]}" if said else ""
-    return f"{why(text)}{last}, see {log.relative_to(recipe)}"
+    last = said_last(text)
+    return f"{why(text)}{f': {last}' if last else ''}, see {log.relative_to(recipe)}"
 
 
 def _started(log: Path) -> str:
@@ -221,9 +219,3 @@ def _started(log: Path) -> str:
         line = next((line for _, line in zip(range(50), stream) if line.startswith(BEGUN_AT)), "")
     match = re.search(r"\d\d:\d\d", line)
     return match[0] if match else ""
-
-
-def _tail(log: Path) -> str:
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - TAIL))
-        return stream.read().decode("utf-8", errors="replace")

@@ -113,6 +113,11 @@ def test_a_single_failure_has_kaldis_line(tmp_path):
     assert result.stderr.splitlines()[0] == "run.pl: job failed, log is in x.log"
 
 
+def test_what_a_failed_command_said_last_is_shown(tmp_path):
+    result = run("x.log", "sh", "-c", "echo step 1; echo no tap of this name; echo; exit 1", cwd=tmp_path)
+    assert result.stderr.splitlines()[1:] == ["  x.log: exit code 1", "    no tap of this name"]
+
+
 def test_a_killed_job_says_so(tmp_path):
     result = run("x.log", "sh", "-c", "kill -9 $$", cwd=tmp_path)
     assert "x.log: killed by SIGKILL (out of memory?)" in result.stderr
