@@ -22,13 +22,14 @@ from pathlib import Path
 import yaml
 from timing import ALLOCATORS, ROOT, machine, ratio, table
 
+NOTED = ("distributed", "required", "version")  # the trainer writes them beside its options
 TRAINING = re.compile(r"1epoch:train:.*iter_time=([\d.]+),.*train_time=([\d.]+)")
 SETTINGS = {**ALLOCATORS["hot"], "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "THP_MEM_ALLOC_ENABLE": "1"}
 
 
 def cases(config: dict, cache: str | None) -> dict[str, dict]:
     """What is changed of the experiment's configuration in each case."""
-    alone = {"teacher": None, "teacher_conf": {}, "kd_terms": [], "unlabelled_ratio": 0.0, "teacher_cache": None}
+    alone = {"teacher": None, "teacher_conf": {}, "kd_terms": [], "unlabelled_ratio": 0.0, "teacher_cache": None, "teacher_init": []}
     live = {"teacher_cache": None}
     known = {"student alone": alone, "teacher beside it": live}
     if cache:
@@ -41,7 +42,7 @@ def cases(config: dict, cache: str | None) -> dict[str, dict]:
 def run(config: dict, updates: int) -> tuple[float, float]:
     """Milliseconds of an update, and of it those spent waiting for data: medians over the lines of the log but the first."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "config.yaml")
+        path = Path(folder, "bench.yaml")  # the trainer writes a config.yaml of its own
         path.write_text(yaml.safe_dump({**config, "output_dir": folder}), encoding="utf-8")
         command = [sys.executable, "-m", "espnet2_kd.bin.asr_train", "--config", str(path)]
         command += ["--num_iters_per_epoch", str(updates), "--log_interval", str(max(1, updates // 10))]
@@ -71,6 +72,8 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=150)
     args = parser.parse_args()
     config = yaml.safe_load((args.exp / "config.yaml").read_text(encoding="utf-8"))
+    for key in NOTED:
+        config.pop(key, None)
     if not config.get("kd_terms"):
         parser.error(f"{args.exp} was trained without distillation: name a distilled student")
     known = cases(config, args.cache or config.get("teacher_cache"))
