@@ -29,7 +29,14 @@ SETTINGS = {**ALLOCATORS["hot"], "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "TH
 
 def cases(config: dict, cache: str | None) -> dict[str, dict]:
     """What is changed of the experiment's configuration in each case."""
-    alone = {"teacher": None, "teacher_conf": {}, "kd_terms": [], "unlabelled_ratio": 0.0, "teacher_cache": None, "teacher_init": []}
+    alone = {
+        "teacher": None,
+        "teacher_conf": {},
+        "kd_terms": [],
+        "unlabelled_ratio": 0.0,
+        "teacher_cache": None,
+        "teacher_init": [],
+    }
     live = {"teacher_cache": None}
     known = {"student alone": alone, "teacher beside it": live}
     if cache:
