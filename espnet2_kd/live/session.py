@@ -56,7 +56,10 @@ class Session:
         self.utterance = self.num_samples = 0
 
     async def run(self) -> None:
-        """Return when the conversation is over; whatever was computed for it is dropped."""
+        """Return when the conversation is over; whatever was computed for it is dropped.
+
+        Raises whatever went wrong in the server, after the client has been told; aiohttp writes it into its log.
+        """
         code, fault = WSCloseCode.OK, None
         try:
             await self._talk()
@@ -67,8 +70,11 @@ class Session:
         except ConnectionError:
             logger.info("a client vanished")
         except Exception:
-            logger.exception("a conversation failed")
-            code, fault = WSCloseCode.INTERNAL_ERROR, "the server failed; its log says how"
+            await self._hang_up(WSCloseCode.INTERNAL_ERROR, "the server failed; its log says how")
+            raise
+        await self._hang_up(code, fault)
+
+    async def _hang_up(self, code: WSCloseCode, fault: str | None) -> None:
         if self.socket.closed:
             return
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class Answer:
     compute_ms: float
 
 
-class Stream:
+class Stream(ABC):
     """One utterance; not for several threads at a time.
 
     rate: of the samples that come, in Hz.
@@ -60,8 +61,9 @@ class Stream:
         self.compute_ms += (time.perf_counter() - start) * 1000.0
         return Answer(found, self.audio_ms, self.compute_ms)
 
+    @abstractmethod
     def _hear(self, samples: np.ndarray, final: bool) -> Found:
-        raise NotImplementedError
+        """Take samples at the model's rate; what is known by now."""
 
 
 class WordStream(Stream):
@@ -102,8 +104,9 @@ class WholeStream(Stream):
             self.next_ms = self.audio_ms + max(self.guess_ms, 2.0 * took_ms)
         return self.found
 
+    @abstractmethod
     def _understand(self, samples: np.ndarray, final: bool) -> Found:
-        raise NotImplementedError
+        """What an utterance, or its beginning, means to the model."""
 
 
 class WholeWordStream(WholeStream):

@@ -406,6 +406,24 @@ def test_a_system_that_fails_sits_out_and_the_others_go_on(counter, systems, noi
     assert said(later[0]) == ["10"] and later[0]["utterance"] == 1
 
 
+def test_a_fault_of_the_server_is_told_and_logged(counter, monkeypatch, caplog):
+    def bug(*args):
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(session, "read_samples", bug)
+
+    async def talk(client):
+        socket = await connect(client)
+        await socket.send_bytes(b"\0\0")
+        error = await socket.receive_json(timeout=10)
+        await socket.receive(timeout=10)
+        return error, socket.close_code
+
+    error, code = run([counter[0]], talk)
+    assert error == {"type": "error", "message": "the server failed; its log says how"} and code == 1011
+    assert any(record.exc_info and "a bug of ours" in str(record.exc_info[1]) for record in caplog.records)
+
+
 def test_pages_of_others_are_refused(counter):
     async def talk(client):
         async def status(path="/listen", **headers):
