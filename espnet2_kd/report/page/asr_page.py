@@ -13,21 +13,18 @@ from espnet2_kd.report.comparison import Comparison, Row
 from espnet2_kd.report.experiments import SetResult, System
 from espnet2_kd.report.intent_conditions import Condition, read_conditions
 from espnet2_kd.report.page import figures
-from espnet2_kd.report.page.about_tab import about_blocks
 from espnet2_kd.report.page.alignment import Alignment, Step, read_alignments
 from espnet2_kd.report.page.blocks import Block, Bullets, Details, Figure, Heading, Side, Table, Text
 from espnet2_kd.report.page.budget import Budget
-from espnet2_kd.report.page.cost_tab import cost_blocks
-from espnet2_kd.report.page.document import Page, as_json, room_for_media
+from espnet2_kd.report.page.document import Page, as_json
 from espnet2_kd.report.page.emissions import read_emissions
 from espnet2_kd.report.page.errors import errors_by_length, length_edges, word_errors
-from espnet2_kd.report.page.media import Media, add_in_turn
+from espnet2_kd.report.page.frame import Frame
+from espnet2_kd.report.page.media import add_sound
 from espnet2_kd.report.page.options import PageOptions
 from espnet2_kd.report.page.selection import choose
-from espnet2_kd.report.page.trainings import curves_data, pictures_data, read_all_curves
 from espnet2_kd.report.results import (
     NONE,
-    SYNTHETIC_NOTE,
     accuracy_notes,
     accuracy_table,
     cost_note,
@@ -53,11 +50,8 @@ def asr_page(
     recipe: Path = Path(),
 ) -> Page:
     """Put together what is known of recognisers; raises DataError for scores that cannot be read."""
-    order = {system.name: n for n, system in enumerate(systems)}
-    curves = read_all_curves(systems, missing)
-    budget = Budget(room_for_media(options.megabytes))
-    pictures = pictures_data(systems, budget)
-    media = Media(budget)
+    frame = Frame(systems, missing, options, recipe)
+    order, budget = frame.order, frame.budget
     alignments = {one.test_set: _read(systems, one.test_set) for one in comparisons}
     sets, errors = [], []
     for comparison in comparisons:
@@ -65,27 +59,17 @@ def asr_page(
         one = _utterances(comparison, systems, found, unit, order, budget, options)
         sets.append(one)
         errors += _errors(comparison, found, unit, order, one, len(sets) - 1)
-    _add_sound(sets, media, options)
+    add_sound(frame.media, sets, options, _heard_first)
     noise = _noise(comparisons, order)
-    data = {
-        "kind": "asr",
-        "systems": [{"name": system.name, "role": system.role} for system in systems],
-        "curves": curves_data(curves, systems, order),
-        "sets": sets,
-        "clips": media.clips,
-        "results": [comparison.to_dict() for comparison in comparisons],
-    }
-    return Page(
-        title=title,
-        synthetic=SYNTHETIC_NOTE if synthetic else "",
-        tabs={
-            "summary": _summary(comparisons, missing, order, synthetic, recipe),
-            "errors": [*noise, *errors] or [Text("No set was scored.")],
-            "costs": cost_blocks(recipe, systems, curves, options.data_dirs.values()),
-            "about": about_blocks(systems, missing, "score.json", budget, options, media.faults),
-        },
-        pictures=pictures,
-        data=data,
+    return frame.page(
+        "asr",
+        title,
+        synthetic,
+        "score.json",
+        summary=_summary(comparisons, missing, order, synthetic, recipe),
+        errors=[*noise, *errors] or [Text("No set was scored.")],
+        sets=sets,
+        results=[comparison.to_dict() for comparison in comparisons],
     )
 
 
@@ -218,22 +202,12 @@ def _pair(step: Step) -> str | list[str | None]:
     return step[0] if step[0] == step[1] else list(step)
 
 
-def _add_sound(sets: Sequence[dict[str, Any]], media: Media, options: PageOptions) -> None:
-    """Sound first for the utterances that were chosen first, each set in turn."""
-    wanted = [(options.data_dirs.get(one["name"]), [utt["id"] for utt in _heard_first(one)]) for one in sets]
-    for one, places in zip(sets, add_in_turn(media, wanted, options.num_sounds), strict=True):
-        one["silent"] = "no speech of this set was given" if options.data_dirs.get(one["name"]) is None else ""
-        for utt in one["utts"]:
-            utt["clip"] = places.get(utt["id"])
-
-
 def _heard_first(one: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The worst and those that were decoded live by turns: those are what one wants to hear and to see."""
     live = [utt for utt in one["utts"] if utt["live"]]
     rest = [utt for utt in one["utts"] if not utt["live"]]
     longest = max(len(live), len(rest))
-    mixed = [pool[n] for n in range(longest) for pool in (live, rest) if n < len(pool)]
-    return mixed
+    return [pool[n] for n in range(longest) for pool in (live, rest) if n < len(pool)]
 
 
 def _errors(

@@ -27,17 +27,15 @@ from espnet2_kd.report.intent_results import (
 )
 from espnet2_kd.report.intent_score import confusions
 from espnet2_kd.report.page import figures
-from espnet2_kd.report.page.about_tab import about_blocks
 from espnet2_kd.report.page.blocks import Block, Bullets, Figure, Heading, Matrix, Table, Text
 from espnet2_kd.report.page.budget import Budget
-from espnet2_kd.report.page.cost_tab import cost_blocks
-from espnet2_kd.report.page.document import Page, as_json, room_for_media
+from espnet2_kd.report.page.document import Page, as_json
 from espnet2_kd.report.page.errors import errors_by_length, length_edges
-from espnet2_kd.report.page.media import Media, add_in_turn
+from espnet2_kd.report.page.frame import Frame
+from espnet2_kd.report.page.media import add_sound
 from espnet2_kd.report.page.options import PageOptions
 from espnet2_kd.report.page.selection import choose
-from espnet2_kd.report.page.trainings import curves_data, pictures_data, read_all_curves
-from espnet2_kd.report.results import SYNTHETIC_NOTE, format_p
+from espnet2_kd.report.results import format_p
 
 TEXTS = "utterances"
 PROBABILITIES = "probability"
@@ -67,34 +65,22 @@ def intent_page(
     recipe: Path = Path(),
 ) -> Page:
     """Put together what is known of classifiers; raises DataError for labels that cannot be read."""
-    order = {system.name: n for n, system in enumerate(systems)}
-    curves = read_all_curves(systems, missing)
-    budget = Budget(room_for_media(options.megabytes))
-    pictures = pictures_data(systems, budget)
-    media = Media(budget)
+    frame = Frame(systems, missing, options, recipe)
+    order = frame.order
     answers = {one.condition.test_set: _read(systems, one) for one in comparisons}
     texts = {name: _texts(options.data_dirs.get(name)) for name in answers}
-    sets = [_utterances(one, answers, texts, order, budget, options) for one in comparisons]
-    _add_sound(sets, media, options)
-    return Page(
-        title=title,
-        synthetic=SYNTHETIC_NOTE if synthetic else "",
-        tabs={
-            "summary": _summary(comparisons, systems, missing, order),
-            "errors": _errors(comparisons, answers, texts, order, sets),
-            "costs": cost_blocks(recipe, systems, curves, options.data_dirs.values()),
-            "about": about_blocks(systems, missing, RESULT, budget, options, media.faults),
-        },
-        pictures=pictures,
-        data={
-            "kind": "intent",
-            "systems": [{"name": system.name, "role": system.role} for system in systems],
-            "curves": curves_data(curves, systems, order),
-            "sets": sets,
-            "clips": media.clips,
-            "matrices": _matrices(answers, order),
-            "results": to_dict(comparisons, systems, missing, tag),
-        },
+    sets = [_utterances(one, answers, texts, order, frame.budget, options) for one in comparisons]
+    add_sound(frame.media, sets, options)
+    return frame.page(
+        "intent",
+        title,
+        synthetic,
+        RESULT,
+        summary=_summary(comparisons, systems, missing, order),
+        errors=_errors(comparisons, answers, texts, order, sets),
+        sets=sets,
+        matrices=_matrices(answers, order),
+        results=to_dict(comparisons, systems, missing, tag),
     )
 
 
@@ -225,14 +211,6 @@ def _num_wrong(pair: SlotPair) -> int:
 def _hypothesis(pair: SlotPair, sure: Sequence[float] | None) -> list[list[Any]]:
     """Slot, value and probability."""
     return [[slot, pair.hyp[slot], sure[n] if sure else None] for n, slot in enumerate(pair.ref)]
-
-
-def _add_sound(sets: Sequence[dict[str, Any]], media: Media, options: PageOptions) -> None:
-    wanted = [(options.data_dirs.get(one["name"]), [utt["id"] for utt in one["utts"]]) for one in sets]
-    for one, places in zip(sets, add_in_turn(media, wanted, options.num_sounds), strict=True):
-        one["silent"] = "no speech of this set was given" if options.data_dirs.get(one["name"]) is None else ""
-        for utt in one["utts"]:
-            utt["clip"] = places.get(utt["id"])
 
 
 def _matrices(answers: Mapping[str, By], order: Mapping[str, int]) -> list[dict[str, Any]]:

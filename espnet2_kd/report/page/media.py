@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from espnet2_kd.data.audio import AudioFault
 from espnet2_kd.data.table import read_rows
 from espnet2_kd.report.page.budget import Budget
+from espnet2_kd.report.page.options import PageOptions
 from espnet2_kd.report.page.sound import make_clip
 
 SOUND = "utterances with sound"
@@ -47,6 +48,20 @@ class Media:
             rows = read_rows(path, []) if path.is_file() else []
             self._tables[data_dir] = {row.key: row.value for row in rows}
         return self._tables[data_dir]
+
+
+def add_sound(
+    media: Media,
+    sets: Sequence[dict[str, Any]],
+    options: PageOptions,
+    heard_first: Callable[[dict[str, Any]], Sequence[dict[str, Any]]] = lambda one: one["utts"],
+) -> None:
+    """Give the utterances of all sets in turn their `clip`, those that `heard_first` puts first before others."""
+    wanted = [(options.data_dirs.get(one["name"]), [utt["id"] for utt in heard_first(one)]) for one in sets]
+    for one, places in zip(sets, add_in_turn(media, wanted, options.num_sounds), strict=True):
+        one["silent"] = "no speech of this set was given" if options.data_dirs.get(one["name"]) is None else ""
+        for utt in one["utts"]:
+            utt["clip"] = places.get(utt["id"])
 
 
 def add_in_turn(
