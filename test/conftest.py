@@ -10,6 +10,8 @@ import yaml
 LETTERS = "abcdefghijklmnop"
 CIF_TOKENS = ["<blank>", "<unk>", *"abc", "<sos/eos>"]
 STUDENT = {"chunk_ms": 80, "left_ms": 160}
+FRONTEND = {"fs": "16k", "n_fft": 512, "hop_length": 160, "center": False}
+ENCODER = {"output_size": 16, "attention_heads": 2, "linear_units": 24, "num_blocks": 2, "cnn_module_kernel": 5}
 
 
 @pytest.fixture(scope="session")
@@ -35,19 +37,12 @@ def tiny_experiment(tmp_path_factory):
             "token_type": token_type,
             "input_size": None,
             "frontend": "default",
-            "frontend_conf": {"fs": "16k", "n_fft": 512, "hop_length": 160, "center": False},
+            "frontend_conf": FRONTEND,
             "specaug": None,
             "normalize": "global_mvn",
             "normalize_conf": {"stats_file": "exp/asr_stats/train/feats_stats.npz"},
             "encoder": "chunk_conformer",
-            "encoder_conf": {
-                "output_size": 16,
-                "attention_heads": 2,
-                "linear_units": 24,
-                "num_blocks": 2,
-                "cnn_module_kernel": 5,
-                **(STUDENT if encoder_conf is None else encoder_conf),
-            },
+            "encoder_conf": ENCODER | (STUDENT if encoder_conf is None else encoder_conf),
             "decoder": "transducer",
             "decoder_conf": {"hidden_size": 12},
             "joint_net_conf": {"joint_space_size": 10},
@@ -71,18 +66,30 @@ def tiny_experiment(tmp_path_factory):
     return make
 
 
+def random_cif(config, seed):
+    """A random CIF recogniser, sharpened so that labels give different outputs, and its options."""
+    from espnet2_kd.tasks.asr import KDASRTask
+
+    parser = KDASRTask.get_parser()
+    parser.set_defaults(**yaml.safe_load(yaml.safe_dump(config)))
+    args = parser.parse_args(["--output_dir", "none"])
+    torch.manual_seed(seed)
+    model = KDASRTask.build_model(args)
+    with torch.no_grad():
+        model.decoder.output_layer.weight *= 8.0
+    return model, args
+
+
 @pytest.fixture(scope="session")
 def cif_model():
     """Function that builds a random CIF recogniser as a config would, sharpened so that labels give different outputs."""
 
     def make(seed=0, decoder_conf=None, encoder_conf=None, tokens=CIF_TOKENS, **model_conf):
-        from espnet2_kd.tasks.asr import KDASRTask
-
         config = {
             "model": "cif",
             "model_conf": model_conf,
             "frontend": "default",
-            "frontend_conf": {"fs": "16k", "n_fft": 512, "hop_length": 160, "center": False},
+            "frontend_conf": FRONTEND,
             "normalize": "utterance_mvn",
             "normalize_conf": {},
             "encoder": "chunk_conformer",
@@ -99,13 +106,7 @@ def cif_model():
             "token_list": list(tokens),
             "token_type": "char",
         }
-        parser = KDASRTask.get_parser()
-        parser.set_defaults(**yaml.safe_load(yaml.safe_dump(config)))
-        torch.manual_seed(seed)
-        model = KDASRTask.build_model(parser.parse_args(["--output_dir", "none"])).eval()
-        with torch.no_grad():
-            model.decoder.output_layer.weight *= 8.0
-        return model
+        return random_cif(config, seed)[0].eval()
 
     return make
 
@@ -116,8 +117,6 @@ def make_cif_experiment(tmp_path_factory):
 
     Keywords: cif_conf, decoder_conf, token_list, token_type, seed, and any option of the training program.
     """
-    from espnet2_kd.tasks.asr import KDASRTask
-
     recipe = tmp_path_factory.mktemp("cif_recipe")
 
     def make(name, cif_conf=None, decoder_conf=None, seed=1, token_type="char", token_list=None, **more):
@@ -125,17 +124,10 @@ def make_cif_experiment(tmp_path_factory):
             "model": "cif",
             "model_conf": {"cif_conf": cif_conf or {}},
             "frontend": "default",
-            "frontend_conf": {"fs": "16k", "n_fft": 512, "hop_length": 160, "center": False},
+            "frontend_conf": FRONTEND,
             "normalize": None,
             "encoder": "chunk_conformer",
-            "encoder_conf": {
-                "output_size": 16,
-                "attention_heads": 2,
-                "linear_units": 24,
-                "num_blocks": 2,
-                "cnn_module_kernel": 5,
-                **STUDENT,
-            },
+            "encoder_conf": ENCODER | STUDENT,
             "decoder": "cif",
             "decoder_conf": {"attention_heads": 2, "linear_units": 16, **(decoder_conf or {})},
             "token_list": token_list or ["<blank>", "<unk>", "<space>", *LETTERS, "<sos/eos>"],
@@ -143,13 +135,8 @@ def make_cif_experiment(tmp_path_factory):
             "best_model_criterion": [["valid", "acc", "max"]],
             **more,
         }
-        parser = KDASRTask.get_parser()
-        parser.set_defaults(**yaml.safe_load(yaml.safe_dump(config)))
-        args = parser.parse_args(["--output_dir", "none"])
-        torch.manual_seed(seed)
-        model = KDASRTask.build_model(args)
+        model, args = random_cif(config, seed)
         with torch.no_grad():
-            model.decoder.output_layer.weight *= 8.0
             model.cif.linear.weight *= 4.0
         exp = recipe / "exp" / name
         exp.mkdir(parents=True)
@@ -164,3 +151,29 @@ def make_cif_experiment(tmp_path_factory):
 def cif_experiment(make_cif_experiment):
     """One of them."""
     return make_cif_experiment("asr_cif")
+
+
+@pytest.fixture(scope="session")
+def make_classifier():
+    """Function that makes a folder an experiment with a random classifier of intents on the frames of a recogniser."""
+    from espnet2_kd.tasks.intent import KDIntentTask
+
+    def make(exp, ears, tokens, checkpoint):
+        exp.mkdir(parents=True, exist_ok=True)
+        config = {
+            "token_list": tokens,
+            "acoustic_exp": str(ears),
+            "decoder": "speech_transformer",
+            "decoder_conf": {"size": 16, "attention_heads": 2, "linear_units": 8, "num_blocks": 2},
+            "model_conf": {"slow_rate": 2},
+        }
+        (exp / "conf.yaml").write_text(yaml.safe_dump(config))
+        args = KDIntentTask.get_parser().parse_args(["--config", str(exp / "conf.yaml"), "--output_dir", str(exp)])
+        torch.manual_seed(0)
+        model = KDIntentTask.build_model(args)
+        with torch.no_grad():
+            model.decoder.votes.linear.weight *= 30.0
+        torch.save(model.state_dict(), exp / checkpoint)
+        (exp / "config.yaml").write_text(yaml.safe_dump(vars(args)))
+
+    return make

@@ -7,8 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
-import yaml
 
 CLASSES = ["intent=off", "intent=on", "room=hall", "room=none", "<unk>"]
 
@@ -36,26 +34,10 @@ def teacher(tiny_experiment):
 
 
 @pytest.fixture(scope="session")
-def intents(student, tmp_path_factory):
+def intents(student, make_classifier, tmp_path_factory):
     """A random classifier on the student's frames."""
-    from espnet2_kd.tasks.intent import KDIntentTask
-
     folder = tmp_path_factory.mktemp("intents")
-    config = {
-        "token_list": CLASSES,
-        "acoustic_exp": str(student),
-        "decoder": "speech_transformer",
-        "decoder_conf": {"size": 16, "attention_heads": 2, "linear_units": 8, "num_blocks": 2},
-        "model_conf": {"slow_rate": 2},
-    }
-    (folder / "conf.yaml").write_text(yaml.safe_dump(config))
-    args = KDIntentTask.get_parser().parse_args(["--config", str(folder / "conf.yaml"), "--output_dir", str(folder)])
-    torch.manual_seed(0)
-    model = KDIntentTask.build_model(args)
-    with torch.no_grad():
-        model.decoder.votes.linear.weight *= 30.0
-    torch.save(model.state_dict(), folder / "valid.acc.best.pth")
-    (folder / "config.yaml").write_text(yaml.safe_dump(vars(args)))
+    make_classifier(folder, student, CLASSES, "valid.acc.best.pth")
     return folder
 
 

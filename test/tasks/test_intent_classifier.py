@@ -14,7 +14,6 @@ from espnet2_kd.asr.pack_writer import write_pack
 from espnet2_kd.bin import acoustic_frames
 from espnet2_kd.bin.classify import main
 from espnet2_kd.data.table import read_table, write_table
-from espnet2_kd.tasks.intent import KDIntentTask
 from espnet2_kd.tasks.intent_classifier import IntentClassifier
 
 TOKENS = ["intent=off", "intent=on", "room=hall", "room=none", "<unk>"]
@@ -26,28 +25,12 @@ def ears(tiny_experiment):
 
 
 @pytest.fixture(scope="module")
-def recipe(ears, tmp_path_factory):
+def recipe(ears, make_classifier, tmp_path_factory):
     """Directory with a random classifier `exp/intent` on top of `ears`, and `data` with two utterances."""
     folder = tmp_path_factory.mktemp("slu")
-    exp, data = folder / "exp/intent", folder / "data"
-    exp.mkdir(parents=True)
+    data = folder / "data"
     data.mkdir()
-    config = {
-        "token_list": TOKENS,
-        "acoustic_exp": str(ears),
-        "decoder": "speech_transformer",
-        "decoder_conf": {"size": 16, "attention_heads": 2, "linear_units": 8, "num_blocks": 2},
-        "model_conf": {"slow_rate": 2},
-    }
-    (folder / "conf.yaml").write_text(yaml.safe_dump(config))
-    command = ["--config", str(folder / "conf.yaml"), "--output_dir", str(exp)]
-    args = KDIntentTask.get_parser().parse_args(command)
-    torch.manual_seed(0)
-    model = KDIntentTask.build_model(args)
-    with torch.no_grad():
-        model.decoder.votes.linear.weight *= 30.0
-    torch.save(model.state_dict(), exp / "valid.acc.ave.pth")
-    (exp / "config.yaml").write_text(yaml.safe_dump(vars(args)))
+    make_classifier(folder / "exp/intent", ears, TOKENS, "valid.acc.ave.pth")
     generator = np.random.default_rng(0)
     for utt, num in (("utt1", 16000), ("utt2", 23000)):
         soundfile.write(data / f"{utt}.wav", generator.normal(0, 0.1, num), 16000)
