@@ -83,24 +83,20 @@ def fetch(name: str, revision: str | None = None) -> Path:
     hub = constants.ENDPOINT
     try:
         return Path(snapshot_download(name, revision=revision))
-    except GatedRepoError as error:
-        why, remedy, cause = f"{hub} asks for its terms to be accepted", "accept them there, and set HF_TOKEN", error
-    except RepositoryNotFoundError as error:
-        why = f"{hub} has no such model, or it is private"
-        why, remedy, cause = why, "correct the name, or set HF_TOKEN to a token that may read it", error
-    except RevisionNotFoundError as error:
-        why, remedy, cause = f"{hub} has no revision {revision} of it", "choose another", error
-    except LocalEntryNotFoundError as error:
-        why, remedy, cause = (
-            f"{hub} cannot be reached",
-            "download it where there is a network, and give its path",
-            error,
-        )
-    except (HfHubHTTPError, OSError) as error:
-        why, remedy, cause = f"{type(error).__name__} at {hub}", "try again, or give the path of a copy", error
-    raise PackError(
-        f"{name}: no such file or directory, and not fetched from the Hugging Face hub: {why}: {remedy}"
-    ) from cause
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, GatedRepoError):
+            why = f"{hub} asks for its terms to be accepted: accept them there, and set HF_TOKEN"
+        elif isinstance(error, RepositoryNotFoundError):
+            why = f"{hub} has no such model, or it is private: correct the name, or set HF_TOKEN to a token that may read it"
+        elif isinstance(error, RevisionNotFoundError):
+            why = f"{hub} has no revision {revision} of it: choose another"
+        elif isinstance(error, LocalEntryNotFoundError):
+            why = f"{hub} cannot be reached: download it where there is a network, and give its path"
+        else:
+            why = f"{type(error).__name__} at {hub}: try again, or give the path of a copy"
+        raise PackError(
+            f"{name}: no such file or directory, and not fetched from the Hugging Face hub: {why}"
+        ) from error
 
 
 def model_in(folder: Path) -> tuple[Path, Path]:

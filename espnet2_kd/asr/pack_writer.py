@@ -44,6 +44,7 @@ def write_pack(
     options: Sequence[Path] = (),
     tokenizer: Path | None = None,
     texts: Mapping[str, str] | None = None,
+    weights: Mapping[Path, bytes] | None = None,
 ) -> dict[str, int]:
     """Write a zip of configurations and of what they need, as `espnet2.bin.pack` arranges it; give the size of each member.
 
@@ -56,6 +57,7 @@ def write_pack(
         options: more files that configurations name: statistics, a model of word pieces.
         tokenizer: the folder of a Hugging Face tokenizer that configurations name.
         texts: more members by name, such as a model card.
+        weights: what `student_weights` says of `files`, where it is known already.
 
     Raises:
         PackError: a file that is not there, or one that names a place of this machine, its user or itself.
@@ -85,7 +87,7 @@ def write_pack(
     for source in yaml_files.values():
         members[names[source]] = _stripped(source, {**names, **folders})
     for source in files.values():
-        members[names[source]] = student_weights(source)
+        members[names[source]] = (weights or {}).get(source) or student_weights(source)
     for source in options:
         members[names[source]] = source.read_bytes()
     for name, text in (texts or {}).items():

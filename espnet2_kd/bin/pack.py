@@ -49,8 +49,9 @@ def pack(args: argparse.Namespace) -> None:
     prefix = {"asr": "asr_", "intent": ""}[args.kind]
     model, config = args.exp / args.model_file, args.exp / "config.yaml"
     require_files([model, config, *args.option, *([args.decoding] if args.decoding else [])])
+    weights = student_weights(model)
     shared = describe(
-        *(args.exp, len(student_weights(model)), args.outpath, args.kind, args.results, args.decoding),
+        *(args.exp, len(weights), args.outpath, args.kind, args.results, args.decoding),
         corpus=args.corpus,
         language="" if args.lang == "noinfo" else args.lang,
         license=args.license,
@@ -68,6 +69,7 @@ def pack(args: argparse.Namespace) -> None:
         args.option,
         args.tokenizer,
         texts,
+        {model: weights},
     )
     for name, size in members.items():
         print(f"{size:>12}  {name}")
