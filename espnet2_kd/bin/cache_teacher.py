@@ -24,6 +24,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--teacher_exp", help="experiment of an espnet teacher, where the configuration does not name it"
     )
+    parser.add_argument("--teacher_file", help="its checkpoint, where the configuration does not name it")
     parser.add_argument(
         "--data_dir", required=True, type=Path, nargs="+", help="formatted speech; transcripts only matter to hf_text"
     )
@@ -68,6 +69,8 @@ def cache(args: argparse.Namespace) -> None:
         return
     if args.teacher_exp and kind == "espnet":
         conf["exp"] = args.teacher_exp
+        if args.teacher_file:
+            conf.setdefault("checkpoint", args.teacher_file)
     terms = parse_terms(config.get("kd_terms") or [])
     if reason := why_not_cached(kind, conf, terms):
         print(f"{args.config}: not cached, {reason}; the teacher will run with the student")

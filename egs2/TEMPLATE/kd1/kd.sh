@@ -5,11 +5,10 @@
 #   1 data     local/data.sh writes data/<set>           5 distill  every student, with and without a teacher
 #   2 feats    formatted audio in dump/raw, token list   6 decode   all test sets, offline and as if live
 #   3 stats    shapes and feature statistics             7 score    sclite, significance, RESULTS.md
-#   4 teacher  the teacher, once per seed                8 pack     one zip per system
+#   4 teacher  configs are tried, teachers trained              8 pack     one zip per system
 #   9 upload   with --hf_repo: the students' zips to the Hugging Face hub
 
-# Stages are called by names put together from their number, which shellcheck cannot see.
-# shellcheck disable=SC2317
+# shellcheck disable=SC2317  # stages are called by names put together from their number
 set -euo pipefail
 
 stage=1                   # first stage to run
@@ -81,6 +80,8 @@ TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
 . "${TEMPLATE}/language_model.sh"
 # shellcheck source=student_data.sh
 . "${TEMPLATE}/student_data.sh"
+# shellcheck source=rehearse.sh
+. "${TEMPLATE}/rehearse.sh"
 # shellcheck source=run_stages.sh
 . "${TEMPLATE}/run_stages.sh"
 # shellcheck source=train_all.sh
@@ -111,6 +112,7 @@ token_name=${token_type}${hf_model:+_$(basename "${hf_model}")}
 [[ ${token_type} != bpe ]] || token_name=bpe_${bpemode}${nbpe}
 token_dir=data/token_list/${token_name}
 stats_dir=${expdir}/asr_stats_raw_${token_name}
+normalisation=(--normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz")
 train_dir=${dumpdir}/raw/${train_set}
 valid_dir=${dumpdir}/raw/${valid_set}
 unlabelled_dir=${dumpdir}/raw/${unlabelled_set}
@@ -261,7 +263,10 @@ train() {
     done
     if [[ -n ${teacher} ]]; then
         inputs+=("${teacher}/${inference_asr_model}")
-        [[ $(value_of teacher "${config}") != espnet ]] || options+=(--teacher_conf "exp=${teacher}")
+        if [[ $(value_of teacher "${config}") == espnet ]]; then
+            options+=(--teacher_conf "exp=${teacher}")
+            teacher_has checkpoint "${config}" || options+=(--teacher_conf "checkpoint=${inference_asr_model}")
+        fi
     fi
     if [[ -n $(value_of unlabelled_ratio "${config}") ]]; then
         inputs+=("${unlabelled_dir}"/{wav.scp,utt2num_samples})
@@ -274,14 +279,14 @@ train() {
         options+=(--teacher_cache "${expdir}/teacher_cache")
         # Before a training that is not over its features are looked at again: a disk may have failed since.
         "${dry_run}" || [[ -f ${exp}/.done ]] || rm -f "${exp}/.cached"
-        once "${exp}/.cached" "${inputs[@]}" -- cache_features "${config}" "${exp}" ${teacher:+--teacher_exp "${teacher}"}
+        once "${exp}/.cached" "${inputs[@]}" -- cache_features "${config}" "${exp}" \
+            ${teacher:+--teacher_exp "${teacher}" --teacher_file "${inference_asr_model}"}
     fi
     if ((num_nodes > 1)); then
         machines=(--num-nodes "${num_nodes}") launcher=(srun)
         options+=(--multiprocessing_distributed true --dist_launcher slurm)
     fi
-    asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
-        --normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz" \
+    asr_train "${exp}" "${normalisation[@]}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
         --fold_length 80000 --fold_length 150 "${options[@]}"
     ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
     ! "${force_resume}" || train_argv+=(--force_resume true)
@@ -291,11 +296,13 @@ train() {
 }
 
 stage_4_teacher() {
+    rehearse
     [[ -z ${lm_config} ]] || train_lm
     [[ -z ${teacher_config} ]] || train_all "${teacher_config}"
 }
 
 stage_5_distill() {
+    rehearse
     train_all "${distill_config_list[@]}"
 }
 

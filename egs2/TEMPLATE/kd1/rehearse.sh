@@ -1,0 +1,14 @@
+# shellcheck shell=bash disable=SC2154
+# Sourced by kd.sh.
+
+# rehearse: builds every system, and runs students beside their teachers on a second of noise. A tap that is not there, or
+# shapes that do not meet, are to be known before the first training, not after it.
+rehearse() {
+    local -a inputs train_argv
+    mapfile -t inputs < <(with_bases "${config_list[@]}")
+    asr_train "${expdir}/rehearsal" "${normalisation[@]}"
+    once "${expdir}/rehearsal/.done" "${inputs[@]}" "${token_dir}/tokens.txt" "${stats_dir}/train/feats_stats.npz" -- \
+        "${decode_command[@]}" --follow '^mistake in ' "${expdir}/rehearsal/rehearsal.log" python3 -m espnet2_kd.bin.rehearse \
+        ${teacher_config:+--teacher_config "${teacher_config}"} --teacher_file "${inference_asr_model}" \
+        ${unlabelled_set:+--unlabelled_dir "${unlabelled_dir}"} --configs "${distill_config_list[@]}" -- "${train_argv[@]:3}"
+}

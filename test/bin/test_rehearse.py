@@ -1,0 +1,75 @@
+"""Mistakes in configurations are found without data and without a trained teacher."""
+
+import pytest
+
+from espnet2_kd.bin import rehearse
+
+TEACHER = """
+frontend: default
+frontend_conf: {n_fft: 512, hop_length: 160, n_mels: 20}
+encoder: chunk_conformer
+encoder_conf: {output_size: 16, attention_heads: 2, linear_units: 16, num_blocks: 2, input_channels: 4, cnn_module_kernel: 3}
+decoder: transducer
+decoder_conf: {rnn_type: lstm, num_layers: 1, hidden_size: 16}
+joint_net_conf: {joint_space_size: 16}
+optim: adamw
+"""
+KD = """
+base: teacher.yaml
+teacher: espnet
+kd_terms:
+- {name: last, student: encoder.encoders.1, head: projection, loss: distance, weight: 1.0}
+"""
+STUDENTS = {
+    "alone": "base: teacher.yaml\n",
+    "taught": KD,
+    "by_name": KD + "teacher_conf: {checkpoint: 3epoch.pth}\n",
+    "with_start": KD + "teacher_init: [decoder]\n",
+    "no_tap": KD.replace("encoders.1", "encodrs.1"),
+    "no_loss": KD.replace("distance", "distanse"),
+    "no_keyword": "base: teacher.yaml\nencoder_conf: {blocks: 3}\n",
+    "no_encoder": "base: teacher.yaml\nencoder: conformr\n",
+    "no_part": KD + "teacher_init: [decodr]\n",
+}
+
+
+@pytest.fixture
+def rehearsed(tmp_path, capfd):
+    """Return a function that rehearses students by name, and gives the status and the mistakes by name."""
+    (tmp_path / "teacher.yaml").write_text(TEACHER)
+    (tmp_path / "tokens.txt").write_text("<blank>\n<unk>\na\nb\n<sos/eos>\n")
+    for name, text in STUDENTS.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+
+    def call(*names, teacher="teacher"):
+        status = rehearse.main(
+            [
+                *("--teacher_config", str(tmp_path / f"{teacher}.yaml"), "--teacher_file", "valid.loss.ave.pth"),
+                *("--configs", *(str(tmp_path / f"{name}.yaml") for name in names)),
+                *("--", "--token_type", "char", "--token_list", str(tmp_path / "tokens.txt"), "--output_dir", "unused"),
+            ]
+        )
+        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mistake in ")]
+        found = [line.removeprefix(f"mistake in {tmp_path}/").split(".yaml: ", 1) for line in lines]
+        return status, {name: what for name, what in found}
+
+    return call
+
+
+def test_what_can_be_trained_passes(rehearsed):
+    assert rehearsed("alone", "taught", "by_name", "with_start") == (0, {})
+
+
+def test_every_mistake_is_named(rehearsed):
+    status, mistakes = rehearsed("alone", "no_tap", "no_loss", "no_keyword", "taught", "no_encoder", "no_part")
+    assert status == 1 and mistakes.keys() == {"no_tap", "no_loss", "no_keyword", "no_encoder", "no_part"}
+    assert "no submodule 'encoder.encodrs.1'" in mistakes["no_tap"] and "did you mean" in mistakes["no_tap"]
+    assert "no loss named 'distanse'" in mistakes["no_loss"]
+    assert "unexpected keyword argument 'blocks'" in mistakes["no_keyword"]
+    assert "--encoder must be one of" in mistakes["no_encoder"]
+    assert "decodr" in mistakes["no_part"]
+
+
+def test_a_wrong_teacher_is_the_only_mistake(rehearsed):
+    status, mistakes = rehearsed("alone", "taught", teacher="no_keyword")
+    assert status == 1 and mistakes.keys() == {"no_keyword"}
