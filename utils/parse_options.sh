@@ -15,12 +15,39 @@ print_options_help() {
         return
     fi
     awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "${_options_script}"
-    printf '\nOptions (name, default, meaning):\n'
-    local line value
+    printf '\nOptions (name, value unless you give another, meaning):\n'
+    local line name meaning value
     while IFS= read -r line; do
-        value=${line#*=}
-        printf '  --%-22s %-12s %s\n' "${line%%=*}" "$(sed -E 's/ *  #.*//' <<<"${value}")" "$(sed -nE 's/.*  # //p' <<<"${value}")"
+        name=${line%%=*}
+        meaning=$(sed -nE 's/.*  # //p' <<<"${line}")
+        # As a recipe has set it in front of --help; in quotes where the shell would need them.
+        value=${!name-}
+        [[ ${value} =~ ^[^[:space:]]+$ ]] || value="\"${value}\""
+        ((${#value} <= 12)) || printf '  --%-22s %s\n' "${name}" "${value}"
+        ((${#value} <= 12)) || name="" value=""
+        printf '  %-24s %-12s %s\n' "${name:+--${name}}" "${value}" "${meaning}"
     done <<<"${_options_block}"
+}
+
+# _options_near NAME: ", did you mean --other?" for the option that is the fewest edits away, if they are few.
+_options_near() {
+    cut -d= -f1 <<<"${_options_block}" | awk -v given="$1" '
+        function edits(a, b,    i, j, row, last, above) {
+            for (j = 0; j <= length(b); j++) row[j] = j
+            for (i = 1; i <= length(a); i++) {
+                above = row[0]; row[0] = i
+                for (j = 1; j <= length(b); j++) {
+                    last = row[j]
+                    row[j] = above + (substr(a, i, 1) != substr(b, j, 1))
+                    if (last + 1 < row[j]) row[j] = last + 1
+                    if (row[j - 1] + 1 < row[j]) row[j] = row[j - 1] + 1
+                    above = last
+                }
+            }
+            return row[length(b)]
+        }
+        { n = edits(given, $0); if (!best || n < least) { best = $0; least = n } }
+        END { if (least * 3 <= length(given)) printf ", did you mean --%s?", best }'
 }
 
 _options_fail() {
@@ -39,7 +66,8 @@ while [[ ${1:-} == -* ]]; do
     _options_name=${1#--}
     _options_name=${_options_name//-/_}
     # The name comes from the command line: it must be one of the block's before printf -v may write to it.
-    grep -qxF -- "${_options_name}" <(cut -d= -f1 <<<"${_options_block}") || _options_fail "invalid option $1"
+    grep -qxF -- "${_options_name}" <(cut -d= -f1 <<<"${_options_block}") ||
+        _options_fail "invalid option $1$(_options_near "${_options_name}")"
     [[ $# -ge 2 ]] || _options_fail "option $1 needs a value"
     if [[ ${!_options_name:-} == true || ${!_options_name:-} == false ]] && [[ $2 != true && $2 != false ]]; then
         _options_fail "expected \"true\" or \"false\": $1 $2"

@@ -62,10 +62,10 @@ stages_of() {
     [ "${output}" = "kd.sh: invalid option --foo" ]
 }
 
-@test "positional arguments get the help and status 2" {
+@test "a word that is no option is named, with status 2" {
     run "${kd}" "${sets[@]}" train
     [ "${status}" -eq 2 ]
-    [[ "${output}" == *"Options (name, default, meaning)"* ]]
+    [[ "${output}" == *": 'train' is no option: they are written --name value"* ]]
 }
 
 @test "a missing set, a wrong number and a missing config are named" {

@@ -98,6 +98,22 @@ SCRIPT
     [[ "${output}" != *late* ]]
 }
 
+@test "--help shows what was set in front of it, in quotes where a shell needs them" {
+    run bash "${script}" --stage "3 or even 4" --use_it true --help
+    [[ "${output}" == *'--stage                  "3 or even 4"'* ]]
+    [[ "${output}" =~ --use_it\ +true ]]
+}
+
+@test "the option that was meant is named, where one is near" {
+    run bash "${script}" --stagge 2
+    [ "${status}" -eq 1 ]
+    [[ "${output}" == *"invalid option --stagge, did you mean --stage?" ]]
+    run bash "${script}" --usf_it true
+    [[ "${output}" == *"did you mean --use_it?" ]]
+    run bash "${script}" --wholly_other 2
+    [[ "${output}" == *"invalid option --wholly_other" ]]
+}
+
 @test "a help_message of the script's own comes first" {
     sed -i 's/^set -euo pipefail$/help_message="Ask me."/' "${script}"
     run bash "${script}" --help

@@ -44,10 +44,10 @@ fails_with() {
     done
 }
 
-@test "without options, or with words that are none, it shows them" {
+@test "without options, or with words that are none, it says what is wrong" {
     run "${slu}" "${sets[@]}" train
     [ "${status}" -eq 2 ]
-    [[ "${output}" == *"Options (name, default, meaning)"* ]]
+    [[ "${output}" == *": 'train' is no option: they are written --name value"* ]]
     run "${slu}"
     [ "${status}" -eq 1 ]
     [ "${output}" = "slu.sh: --train_set is not set" ]

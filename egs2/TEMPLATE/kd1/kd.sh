@@ -5,7 +5,7 @@
 #   1 data     local/data.sh writes data/<set>           5 distill  every student, with and without a teacher
 #   2 feats    formatted audio in dump/raw, token list   6 decode   all test sets, offline and as if live
 #   3 stats    shapes and feature statistics             7 score    sclite, significance, RESULTS.md
-#   4 teacher  configs are tried, teachers trained              8 pack     one zip per system
+#   4 teacher  a trial of all configs, then the teacher  8 pack     one zip per system
 #   9 upload   with --hf_repo: the students' zips to the Hugging Face hub
 
 # shellcheck disable=SC2317  # stages are called by names put together from their number
@@ -345,6 +345,6 @@ main() {
     run_stages
 }
 
-[[ $# -eq 0 ]] || { print_options_help >&2; exit 2; }
+[[ $# -eq 0 ]] || { echo "${0##*/}: '$1' is no option: they are written --name value, and --help lists them" >&2; exit 2; }
 check_options
 main; exit  # in one line: bash reads on only now, and the file may have been edited while it ran

@@ -366,6 +366,6 @@ main() {
     run_stages
 }
 
-[[ $# -eq 0 ]] || { print_options_help >&2; exit 2; }
+[[ $# -eq 0 ]] || { echo "${0##*/}: '$1' is no option: they are written --name value, and --help lists them" >&2; exit 2; }
 check_options
 main; exit  # in one line: bash reads on only now, and the file may have been edited while it ran
