@@ -13,7 +13,7 @@ from espnet2_kd.data.ids import id_fault, with_speaker_prefix
 from espnet2_kd.data.intents import LabelLine, form_problems, label_line, unseen_problems
 from espnet2_kd.data.problems import DataError, Problem
 from espnet2_kd.data.table import normalise_spaces
-from espnet2_kd.data.tsv import TsvRow, read_tsv
+from espnet2_kd.data.tsv import TsvRow, read_tsv_rows
 
 REQUIRED = ("utt_id", "speaker", "path")
 
@@ -57,12 +57,12 @@ def import_tsv(paths: Sequence[str | PathLike], data_root: str | PathLike, optio
     `text` holds the words; with intents, `label` holds `intent=VALUE` and `transcript` the words again.
     """
     problems: list[Problem] = []
-    utterances = [
-        utterance
-        for path in paths
-        for row in read_tsv(path, REQUIRED)
-        if (utterance := to_utterance(row, options, problems)) is not None
-    ]
+    rows = [row for path in paths for row in read_tsv_rows(path, REQUIRED, problems)]
+    splits = {row.cells.get("split", "") for row in rows}
+    for name in sorted({*options.only, *options.rename} - splits) if rows else ():
+        what = f"no line has the split {name}; there are: {', '.join(sorted(filter(None, splits))) or 'none'}"
+        problems.append(Problem(str(paths[0]), 0, "-", what, "correct --only, --rename or the column split"))
+    utterances = [utterance for row in rows if (utterance := to_utterance(row, options, problems)) is not None]
     return write_sets(utterances, data_root, problems)
 
 

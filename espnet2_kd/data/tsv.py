@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.problems import DataError, Problem
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,28 @@ class TsvRow:
 
 def read_tsv(path: str | PathLike, required: Sequence[str] = ()) -> list[TsvRow]:
     """Read a TSV file without quoting rules; raises DataError naming every missing column and every uneven line."""
+    problems: list[Problem] = []
+    rows = read_tsv_rows(path, required, problems)
+    if problems:
+        raise DataError(problems)
+    return rows
+
+
+def read_tsv_rows(path: str | PathLike, required: Sequence[str], problems: list[Problem]) -> list[TsvRow]:
+    """Add to `problems` what `read_tsv` would raise, and give the lines that can be read; none where columns are missing."""
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
-        raise one_problem(path, f"cannot be read ({error.strerror})", "give a TSV file") from error
+        problems.append(Problem(str(path), 0, "-", f"cannot be read ({error.strerror})", "give a TSV file"))
+        return []
     except UnicodeDecodeError as error:
-        raise one_problem(path, f"not UTF-8 at byte {error.start + 1}", "convert it: iconv -t UTF-8") from error
+        what, remedy = f"not UTF-8 at byte {error.start + 1}", "convert it: iconv -t UTF-8"
+        problems.append(Problem(str(path), 0, "-", what, remedy))
+        return []
     columns = [column.strip() for column in lines[0].rstrip("\r").split("\t")]
     missing = [column for column in required if column not in columns]
-    problems = []
+    before = len(problems)
     if missing:
         what = f"header has no column {', '.join(missing)} (it has {', '.join(columns)})"
         problems.append(Problem(str(path), 1, "-", what, "write a header line with these names, tab-separated"))
@@ -48,8 +60,6 @@ def read_tsv(path: str | PathLike, required: Sequence[str] = ()) -> list[TsvRow]
             problems.append(Problem(str(path), number, cells[0], what, "write one tab between cells, none inside them"))
             continue
         rows.append(TsvRow(str(path), number, dict(zip(columns, (cell.strip() for cell in cells)))))
-    if not rows and not problems:
+    if not rows and len(problems) == before:
         problems.append(Problem(str(path), 0, "-", "no lines below the header", "write one line per utterance"))
-    if problems:
-        raise DataError(problems)
-    return rows
+    return [] if missing else rows

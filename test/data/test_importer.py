@@ -133,15 +133,22 @@ def test_all_faulty_lines_are_named_and_nothing_is_written(own):
     )
     with pytest.raises(DataError) as error:
         import_tsv([own], "data", ImportOptions())
-    assert [str(problem).split(":")[1:3] for problem in error.value.problems] == [["4", " v"]]
-    own.write_text(own.read_text().replace("v\tann\twavs/a.wav\n", ""))
-    with pytest.raises(DataError) as error:
-        import_tsv([own], "data", ImportOptions())
     assert [(problem.line, problem.what) for problem in error.value.problems] == [
+        (4, "3 cells, the header has 5"),
         (3, "file not found: corpus/wavs/none.wav"),
         (2, "unsafe utt_id 'ann-a b', it contains ' '"),
-        (5, "duplicate id, first in line 4"),
-        (5, "no intent, but other lines of set all have one"),
+        (6, "duplicate id, first in line 5"),
+        (6, "no intent, but other lines of set all have one"),
+    ]
+    assert not Path("data").exists()
+
+
+def test_splits_that_no_line_has_are_named(own):
+    with pytest.raises(DataError) as error:
+        import_tsv([own], "data", ImportOptions(only=("train", "valid"), rename={"devel": "valid"}))
+    assert [problem.what for problem in error.value.problems] == [
+        "no line has the split devel; there are: dev, train",
+        "no line has the split valid; there are: dev, train",
     ]
     assert not Path("data").exists()
 
