@@ -35,10 +35,7 @@ def one_line_errors(work: Callable[[argparse.Namespace], None], args: argparse.N
 
     try:
         work(args)
-    except AudioFault as fault:
-        print(f"{fault.what}: {fault.remedy}", file=sys.stderr)
-        return 1
-    except (ConfigError, DataError, ExperimentError, PackError) as error:
+    except (AudioFault, ConfigError, DataError, ExperimentError, PackError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

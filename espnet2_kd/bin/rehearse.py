@@ -8,8 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from espnet2_kd.bin.command import end
+from espnet2_kd.bin.command import end, rate
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # What a wrong name, keyword or shape in ESPnet2's own parts ends in.
 WRONG_CONFIG = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError)
@@ -21,6 +25,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher_config", type=Path, help="of the teacher that the recipe trains")
     parser.add_argument("--teacher_file", help="the teacher's checkpoint, where a student does not name it")
     parser.add_argument("--unlabelled_dir", type=Path, help="formatted speech without transcripts")
+    parser.add_argument(
+        "--shape_files", type=Path, nargs="*", default=[], help="samples of every utterance that will be trained on"
+    )
+    parser.add_argument("--fs", type=rate, default="16k", help="their sampling rate")
     parser.add_argument("training", nargs="*", help="after --: options of espnet2_kd.bin.asr_train that all share")
     return parser
 
@@ -61,16 +69,28 @@ def _options(args: argparse.Namespace, config: Path, exp: Path, *more: str) -> l
     ]
 
 
+def _build(args: argparse.Namespace, cmd: list[str]) -> nn.Module:
+    """The model of a training, distilled or not; raises ConfigError for utterances of which its encoder makes nothing."""
+    from espnet2_kd.tasks.asr import KDASRTask
+
+    class Rehearsed(KDASRTask):
+        @classmethod
+        def build_model(cls, args: argparse.Namespace) -> nn.Module:
+            cls.model = super().build_model(args)
+            return cls.model
+
+    Rehearsed.main(cmd=cmd)
+    _require_frames(Rehearsed.model.eval(), args)
+    return Rehearsed.model
+
+
 def _make_teacher(args: argparse.Namespace, exp: Path) -> None:
     """An experiment with weights as they are before training."""
     import torch
 
-    from espnet2_kd.asr.load import read_config
     from espnet2_kd.kd.teachers.espnet import CHECKPOINT
-    from espnet2_kd.tasks.asr import KDASRTask
 
-    KDASRTask.main(cmd=_options(args, args.teacher_config, exp))
-    model = KDASRTask.build_model(argparse.Namespace(**read_config(exp / "config.yaml")))
+    model = _build(args, _options(args, args.teacher_config, exp))
     torch.save(model.state_dict(), exp / (args.teacher_file or CHECKPOINT))
 
 
@@ -89,7 +109,34 @@ def _try_student(args: argparse.Namespace, config: Path, teacher: Path, scratch:
     if given.unlabelled_ratio and args.unlabelled_dir:
         more += ["--unlabelled_data_path_and_name_and_type", f"{args.unlabelled_dir}/wav.scp,speech,sound"]
         more += ["--unlabelled_shape_file", f"{args.unlabelled_dir}/utt2num_samples"]
-    KDASRTask.main(cmd=_options(args, config, exp, *more))
+    _build(args, _options(args, config, exp, *more))
+
+
+def _require_frames(model: nn.Module, args: argparse.Namespace) -> None:
+    """Raise ConfigError where the shortest utterance is too short for the encoder, which would end a training in its midst."""
+    import torch
+
+    from espnet2_kd.data.table import read_table
+    from espnet2_kd.kd.registry import ConfigError
+
+    lengths = {utt: int(n) for path in args.shape_files for utt, n in read_table(path).items()}
+    if not lengths:
+        return
+    utt = min(lengths, key=lengths.__getitem__)
+
+    @torch.no_grad()
+    def frames(num_samples: int) -> int:
+        # Beside a second of speech, as in a batch.
+        speech = torch.zeros(2, max(num_samples, args.fs))
+        return int(model.encode(speech, torch.tensor([num_samples, speech.shape[1]]))[1][0])
+
+    if frames(lengths[utt]) > 0:
+        return
+    enough = next(ms for ms in range(10, 10_000, 10) if frames(ms * args.fs // 1000) > 0)
+    raise ConfigError(
+        f"{utt} has {lengths[utt] / args.fs:.3f} s, of which this encoder makes no frame: "
+        f"leave out what is shorter than it hears, run.sh --stage 2 --min_wav_duration {enough / 1000:g}"
+    )
 
 
 if __name__ == "__main__":

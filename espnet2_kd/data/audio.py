@@ -25,6 +25,9 @@ class AudioFault(Exception):
         super().__init__(what, remedy)
         self.what, self.remedy = what, remedy
 
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
+
 
 def read_audio(
     entry: str, start: float = 0.0, end: float = -1.0, ref_channel: str | None = None, allow_pipes: bool = False

@@ -35,7 +35,13 @@ def check_data_dir(
     """
     path = Path(path)
     if not path.is_dir():
-        return [Problem(str(path), 0, "-", "no such data directory", "give a directory, or run the data stage first")]
+        others = sorted(other.parent.name for other in path.parent.glob("*/wav.scp"))
+        there = f"; in {path.parent} there are: {', '.join(others)}" if others else ""
+        what, remedy = (
+            f"no such data directory{there}",
+            "give a directory, or let the data stage write one of this name",
+        )
+        return [Problem(str(path), 0, "-", what, remedy)]
     values = {
         "wav.scp": (AudioEntryCheck, {"need_audio": need_audio, "allow_pipes": allow_pipes}),
         "segments": (SegmentCheck, {}),

@@ -6,9 +6,9 @@ from espnet2_kd.bin import rehearse
 
 TEACHER = """
 frontend: default
-frontend_conf: {n_fft: 512, hop_length: 160, n_mels: 20}
+frontend_conf: {n_fft: 512, hop_length: 160, n_mels: 20, center: false}
 encoder: chunk_conformer
-encoder_conf: {output_size: 16, attention_heads: 2, linear_units: 16, num_blocks: 2, input_channels: 4, cnn_module_kernel: 3}
+encoder_conf: {input_layer: conv2d8, output_size: 16, attention_heads: 2, linear_units: 16, num_blocks: 2, input_channels: 4, cnn_module_kernel: 3}
 decoder: transducer
 decoder_conf: {rnn_type: lstm, num_layers: 1, hidden_size: 16}
 joint_net_conf: {joint_space_size: 16}
@@ -41,10 +41,12 @@ def rehearsed(tmp_path, capfd):
     for name, text in STUDENTS.items():
         (tmp_path / f"{name}.yaml").write_text(text)
 
-    def call(*names, teacher="teacher"):
+    def call(*names, teacher="teacher", shortest=16000):
+        (tmp_path / "speech_shape").write_text(f"ann-1 {shortest}\nann-2 20000\n")
         status = rehearse.main(
             [
                 *("--teacher_config", str(tmp_path / f"{teacher}.yaml"), "--teacher_file", "valid.loss.ave.pth"),
+                *("--shape_files", str(tmp_path / "speech_shape"), "--fs", "16k"),
                 *("--configs", *(str(tmp_path / f"{name}.yaml") for name in names)),
                 *("--", "--token_type", "char", "--token_list", str(tmp_path / "tokens.txt"), "--output_dir", "unused"),
             ]
@@ -73,3 +75,13 @@ def test_every_mistake_is_named(rehearsed):
 def test_a_wrong_teacher_is_the_only_mistake(rehearsed):
     status, mistakes = rehearsed("alone", "taught", teacher="no_keyword")
     assert status == 1 and mistakes.keys() == {"no_keyword"}
+
+
+def test_an_utterance_without_a_frame_is_named(rehearsed):
+    """15 feature frames, 14 hops and a window, are the least that is left after three halvings."""
+    least = 14 * 160 + 512
+    assert rehearsed("alone", shortest=least) == (0, {})
+    status, mistakes = rehearsed("alone", shortest=least - 1)
+    assert status == 1 and mistakes.keys() == {"teacher"}
+    assert mistakes["teacher"].startswith("ann-1 has 0.172 s, of which this encoder makes no frame")
+    assert mistakes["teacher"].endswith("--min_wav_duration 0.18")

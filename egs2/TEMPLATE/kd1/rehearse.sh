@@ -7,8 +7,9 @@ rehearse() {
     local -a inputs train_argv
     mapfile -t inputs < <(with_bases "${config_list[@]}")
     asr_train "${expdir}/rehearsal" "${normalisation[@]}"
-    once "${expdir}/rehearsal/.done" "${inputs[@]}" "${token_dir}/tokens.txt" "${stats_dir}/train/feats_stats.npz" -- \
+    once "${expdir}/rehearsal/.done" "${inputs[@]}" "${token_dir}/tokens.txt" "${stats_dir}"/{train/feats_stats.npz,{train,valid}/speech_shape} -- \
         "${decode_command[@]}" --follow '^mistake in ' "${expdir}/rehearsal/rehearsal.log" python3 -m espnet2_kd.bin.rehearse \
         ${teacher_config:+--teacher_config "${teacher_config}"} --teacher_file "${inference_asr_model}" \
-        ${unlabelled_set:+--unlabelled_dir "${unlabelled_dir}"} --configs "${distill_config_list[@]}" -- "${train_argv[@]:3}"
+        ${unlabelled_set:+--unlabelled_dir "${unlabelled_dir}"} \
+        --shape_files "${stats_dir}"/{train,valid}/speech_shape --fs "${fs}" --configs "${distill_config_list[@]}" -- "${train_argv[@]:3}"
 }
