@@ -2,9 +2,10 @@
 
 from espnet2_kd.asr.rnnt_loss import offer_as_warprnnt
 from espnet2_kd.data.kaldi_ark import refuse_programs
-from espnet2_kd.tasks.quick_import import quick_import
+from espnet2_kd.tasks.quick_import import import_attention, quick_import
 
 quick_import()
+import_attention()
 offer_as_warprnnt()
 refuse_programs()
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from espnet2.train.reporter import Average, Reporter, SubReporter, WeightedAverage
+
+
+# Error rates that a model reports without having computed them.
+NOT_COMPUTED = re.compile(r"\b[cw]er\w*=nan, |, [cw]er\w*=nan\b")
 
 
 class ContinuedReporter(Reporter):
@@ -29,6 +34,10 @@ class ContinuedReporter(Reporter):
         if key == "train" and self.within is not None:
             restore(part, self.within["reported"])
         return part
+
+    def log_message(self, epoch: int | None = None) -> str:
+        """The line of an epoch, as ESPnet2's without error rates that were not computed."""
+        return NOT_COMPUTED.sub("", super().log_message(epoch))
 
     def finished_epochs(self) -> dict[str, Any]:
         """As `state_dict`, without the epoch that runs."""

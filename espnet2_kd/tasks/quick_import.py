@@ -1,6 +1,8 @@
 """Make ``import espnet2.tasks.*`` cheaper without changing what the imported code does."""
 
+import contextlib
 import functools
+import importlib
 import importlib.machinery
 import importlib.util
 import inspect
@@ -50,6 +52,12 @@ def quick_import() -> None:
         _import_lazily(name)
     for name, names in LAZY_NAMES.items():
         _import_lazily(name, names)
+
+
+def import_attention() -> None:
+    """Import espnet's attention without what it prints where there is no flash_attn: programs print their results there."""
+    with contextlib.redirect_stdout(None):
+        importlib.import_module("espnet.nets.pytorch_backend.transformer.attention")
 
 
 def typechecked_on_first_call(target: Any = None, **options: Any) -> Any:

@@ -156,4 +156,4 @@ for name, names in quick_import.LAZY_NAMES.items():
             assert issubclass(real, getattr(import_module(module), base_name)), own
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and done.stdout == "", done.stderr
