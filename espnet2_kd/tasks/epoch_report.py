@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from espnet2.train.reporter import Average, Reporter, SubReporter, WeightedAverage
 
-
 # Error rates that a model reports without having computed them.
 NOT_COMPUTED = re.compile(r"\b[cw]er\w*=nan, |, [cw]er\w*=nan\b")
 

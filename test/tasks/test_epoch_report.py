@@ -13,7 +13,8 @@ def test_error_rates_that_were_not_computed_are_left_out():
     for key in ("train", "valid"):
         with reporter.observe(key) as part:
             part.register(
-                {"cer_ctc": nothing, "loss_ctc": nothing, "cer_transducer": nothing, "cer": 0.5, "wer": nothing}, weight=1
+                {"cer_ctc": nothing, "loss_ctc": nothing, "cer_transducer": nothing, "cer": 0.5, "wer": nothing},
+                weight=1,
             )
             part.next()
     line = reporter.log_message()
