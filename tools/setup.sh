@@ -94,10 +94,12 @@ make_venv() {
 }
 
 pip_install() {
+    local -a quiet=(--quiet)
+    [[ ! -t 2 ]] || quiet=()  # gigabytes may come: on a terminal their progress is shown
     if command -v uv >/dev/null; then
-        uv pip install --quiet --compile-bytecode --python "${venv}/bin/python" "$@"
+        uv pip install "${quiet[@]}" --compile-bytecode --python "${venv}/bin/python" "$@"
     else
-        "${venv}/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+        "${venv}/bin/python" -m pip install "${quiet[@]}" --disable-pip-version-check "$@"
     fi
 }
 
