@@ -36,6 +36,14 @@ def is_hub_name(path: str | Path) -> bool:
     return not path.exists() and bool(HUB_NAME.fullmatch(str(path))) and not path.parent.exists()
 
 
+def require_model(name: str | Path) -> None:
+    """Raise PackError for what can be no model, before seconds have gone into importing what would load it."""
+    if not Path(name).exists() and not is_hub_name(name):
+        raise PackError(
+            f"{name}: no such file or directory: give an experiment directory, a pack, or user/name on the hub"
+        )
+
+
 def open_pack(path: str | Path) -> tuple[Path, Path]:
     """Return `config.yaml` and the checkpoint of a packed model.
 

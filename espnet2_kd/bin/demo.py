@@ -14,6 +14,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from espnet2_kd.asr.model_pack import require_model
 from espnet2_kd.bin.command import one_line_errors
 
 DEFAULT = "-"
@@ -71,6 +72,8 @@ def main(cmd: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Load the models and serve until told to stop; raises what ``main`` reports."""
+    for exp in args.model:
+        require_model(exp)
     import asyncio
 
     from espnet2_kd.live.server import DemoServer, is_loopback, serve

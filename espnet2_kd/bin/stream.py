@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet2_kd.asr.freshness import decoding_inputs, is_fresh
+from espnet2_kd.asr.model_pack import require_model
 from espnet2_kd.bin.command import one_line_errors, true_or_false
+from espnet2_kd.data.audio import AudioFault
 
 if TYPE_CHECKING:
     from espnet2_kd.asr.latency import Step
@@ -72,6 +74,10 @@ def run(args: argparse.Namespace) -> None:
     if args.data_dir is not None and not args.force and is_measured(args):
         print(f"{args.output_dir / 'stream.json'} is newer than the model and the data: nothing to do")
         return
+    require_model(args.exp)
+    for name in args.audio:
+        if name != "-" and not Path(name).is_file():
+            raise AudioFault(f"file not found: {name}", "correct the path")
 
     import torch
 

@@ -47,7 +47,7 @@ def test_models_that_cannot_be_used(tiny_experiment, tmp_path, capsys):
     exp = tiny_experiment("demo_command")
     (tmp_path / "decode.yaml").write_text("beam: 4\n")
     for options, fault in (
-        (["--model", str(tmp_path / "none" / "x")], "no such experiment directory"),
+        (["--model", str(tmp_path / "none" / "x")], "no such file or directory: give an experiment directory"),
         (["--model", str(tmp_path)], "no averaged or best checkpoint"),
         (["--model", str(exp), "--model_file", "9epoch.pth"], "9epoch.pth: not found"),
         (["--model", str(exp), "--config", str(tmp_path / "decode.yaml")], "did you mean beam_size?"),
