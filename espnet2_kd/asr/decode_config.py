@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from espnet2_kd.asr.load import load_model
+from espnet2_kd.asr.model_pack import DECODING, is_pack, open_pack
 from espnet2_kd.asr.search import SEARCHES, Search, build_search
 from espnet2_kd.data.documents import read_yaml
 from espnet2_kd.data.problems import DataError
@@ -54,6 +55,20 @@ class DecodeConfig:
         if not isinstance(settings, dict):
             raise ConfigError(f"{path}: expected lines of the form `search: greedy`")
         return cls.of(settings, path)
+
+    @classmethod
+    def of_model(cls, model: str | Path) -> "DecodeConfig":
+        """The settings that a model was scored with, from its experiment or pack; greedy search where it was not.
+
+        Without a language model: a pack has none, and an experiment that names one may be called from anywhere.
+
+        Raises PackError for a pack that cannot be opened, and ``ConfigError``.
+        """
+        folder = Path(model)
+        if is_pack(folder):
+            folder = next(above for above in open_pack(folder)[0].parents if (above / "meta.yaml").is_file())
+        path = folder / DECODING
+        return replace(cls.read(path), lm=None) if path.is_file() else cls()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], where: str | Path) -> "DecodeConfig":

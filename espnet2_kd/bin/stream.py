@@ -41,7 +41,11 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("audio", nargs="*", help="wav, flac, ... files, or - for standard input")
     parser.add_argument("--exp", required=True, type=Path, help="experiment directory")
     parser.add_argument("--model_file", default="valid.loss_transducer.ave.pth", help="checkpoint in it, or a path")
-    parser.add_argument("--config", type=Path, help="YAML: search, beam_size, max_symbols, chunk_ms, left_ms, right_ms")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="YAML: search, beam_size, max_symbols, chunk_ms, left_ms, right_ms (default: as scored)",
+    )
     parser.add_argument("--data_dir", type=Path, help="data directory, instead of files")
     parser.add_argument("--output_dir", type=Path, help="for stream.json and stream.jsonl; needed with --data_dir")
     parser.add_argument("--align_exp", type=Path, help="experiment whose CTC (else transducer) gives word times")
@@ -85,7 +89,8 @@ def run(args: argparse.Namespace) -> None:
     from espnet2_kd.asr.recognizer import Recognizer
 
     torch.set_num_threads(args.num_threads)
-    recognizer = Recognizer.load(args.exp, args.model_file, DecodeConfig.read(args.config), args.device, args.quantize)
+    decoding = DecodeConfig.read(args.config) if args.config else DecodeConfig.of_model(args.exp)
+    recognizer = Recognizer.load(args.exp, args.model_file, decoding, args.device, args.quantize)
     size = max(1, round(args.piece_ms * recognizer.rate / 1000.0))
     if args.data_dir is not None:
         measure(recognizer, size, args)

@@ -63,7 +63,7 @@ def load_system(
     """Load a recogniser or a classifier of intents: an experiment directory, a pack, or a name on the hub.
 
     model_file: checkpoint; None takes the first of CHECKPOINTS that is there.
-    config: decoding settings of a recogniser.
+    config: decoding settings of a recogniser; None: those that it was scored with, else greedy search.
     guess_ms: see `WholeStream`.
 
     Raises ExperimentError, ConfigError and DataError.
@@ -79,7 +79,8 @@ def load_system(
         classifier = IntentClassifier.from_pretrained(exp, model_file, device)
         about = _about(name, "intents", classifier.rate, guess_ms)
         return System(name, about, lambda rate: IntentStream(classifier, rate, guess_ms), thread)
-    recognizer = Recognizer.load(exp, model_file, DecodeConfig.read(config), device)
+    decoding = DecodeConfig.of_model(exp) if config is None else DecodeConfig.read(config)
+    recognizer = Recognizer.load(exp, model_file, decoding, device)
     try:
         encoder = recognizer.streaming_encoder()
     except ConfigError as error:

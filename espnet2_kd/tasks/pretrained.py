@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from espnet2_kd.asr.decode_config import DecodeConfig
 from espnet2_kd.asr.load import ExperimentError, read_config
-from espnet2_kd.asr.model_pack import DECODING, PackError, fetch, is_hub_name, is_pack, open_pack
+from espnet2_kd.asr.model_pack import PackError, fetch, is_hub_name, is_pack, open_pack
 from espnet2_kd.asr.recognizer import Recognizer
 from espnet2_kd.tasks.intent_classifier import IntentClassifier
 
@@ -35,7 +34,7 @@ def from_pretrained(
         says, for the cache where `HF_HUB_OFFLINE` is set.
     model_file: checkpoint in an experiment; None: the average of the best epochs. A pack has one of its own.
     decoding: of recognisers: a YAML file of search and chunk settings, or the settings; None: those that the model was scored
-        with, where its pack holds them, else greedy search.
+        with, else greedy search.
     device: `cpu` or `cuda`.
     quantize: of streaming recognisers on the CPU: 8-bit linear layers in the encoder of streams.
     revision: of a name on the hub: branch, tag or commit.
@@ -94,9 +93,4 @@ def _decoding(where: Path, given: str | PathLike | Mapping[str, Any] | DecodeCon
         return given
     if isinstance(given, Mapping):
         return DecodeConfig.of(given, "decoding")
-    if given is None and is_pack(where):
-        config, _ = open_pack(where)
-        packed = next((path for folder in config.parents if (path := folder / DECODING).is_file()), None)
-        # A pack has no language model; one that names some all the same is not followed.
-        return replace(DecodeConfig.read(packed), lm=None)
-    return DecodeConfig.read(given)
+    return DecodeConfig.of_model(where) if given is None else DecodeConfig.read(given)

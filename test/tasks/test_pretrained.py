@@ -106,6 +106,9 @@ def test_experiment_pack_unpacked_and_their_decoding(recipe, exp, expected):
     assert type(from_pretrained("elsewhere/beam.zip", decoding={}).search).__name__ == "GreedySearch"
     with pytest.raises(ConfigError, match="beam_siz: unknown setting: .*beam_size"):
         from_pretrained("elsewhere/beam.zip", decoding={"beam_siz": 2})
+    (here / "decode.yaml").write_text("search: beam\nbeam_size: 2\nlm: exp/lm_elsewhere\n")
+    scored = from_pretrained(f"exp/{exp.name}")
+    assert type(scored.search).__name__ == "BeamSearch" and scored.search.beam_size == 2
 
 
 def test_a_cif_recogniser(cif_experiment):

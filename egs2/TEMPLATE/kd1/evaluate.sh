@@ -41,6 +41,7 @@ stage_6_decode() {
     local exp config dset aligner
     read -r aligner < <(all_exps)
     for exp in $(all_exps); do
+        run cp "${inference_list[0]}" "${exp}/decode.yaml"  # from_pretrained, stream and demo search so, too
         for config in "${inference_list[@]}"; do
             for dset in "${test_set_list[@]}"; do
                 decode_set "${exp}" "${config}" "${dset}" "${aligner}"
