@@ -347,6 +347,12 @@ class Session {
   // No more comes; wait for what is still to be said.
   finish() {
     if (this.isOver || this.isEnding) return;
+    if (this.socket.readyState === WebSocket.CONNECTING) {
+      // To close it now would be a failure in the browser's eyes, and said in its console.
+      this.isOver = true;
+      this.socket.onopen = () => this.socket.close(1000);
+      return;
+    }
     if (this.socket.readyState !== WebSocket.OPEN || !this.finals) {
       this.isOver = true;
       this.socket.close();
