@@ -16,17 +16,23 @@ print_options_help() {
     fi
     awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "${_options_script}"
     printf '\nOptions (name, value unless you give another, meaning):\n'
-    local line name meaning value
-    while IFS= read -r line; do
-        name=${line%%=*}
-        meaning=$(sed -nE 's/.*  # //p' <<<"${line}")
+    local _options_line _options_name _options_value  # names that no option has
+    while IFS= read -r _options_line; do
+        _options_name=${_options_line%%=*}
         # As a recipe has set it in front of --help; in quotes where the shell would need them.
-        value=${!name-}
-        [[ ${value} =~ ^[^[:space:]]+$ ]] || value="\"${value}\""
-        ((${#value} <= 12)) || printf '  --%-22s %s\n' "${name}" "${value}"
-        ((${#value} <= 12)) || name="" value=""
-        printf '  %-24s %-12s %s\n' "${name:+--${name}}" "${value}" "${meaning}"
+        _options_value=${!_options_name-}
+        [[ ${_options_value} =~ ^[^[:space:]]+$ ]] || _options_value="\"${_options_value}\""
+        printf '  --%-22s %-12s' "${_options_name}" "${_options_value}"
+        ((${#_options_value} <= 12)) || printf '\n%39s' ""
+        printf ' %s\n' "$(sed -nE 's/.*  # //p' <<<"${_options_line}")"
     done <<<"${_options_block}"
+}
+
+# refuse_words WORD...: for scripts that take options alone.
+refuse_words() {
+    [[ $# -gt 0 ]] || return 0
+    printf "%s: '%s' is no option: they are written --name value, and --help lists them\n" "${_options_script##*/}" "$1" >&2
+    exit 2
 }
 
 # _options_near NAME: ", did you mean --other?" for the option that is the fewest edits away, if they are few.

@@ -27,7 +27,7 @@ value_of() {
 teacher_has() {
     local config own=""
     while read -r config; do
-        own+=$(awk '/^[^ #]/ { inside = /^teacher_conf:/ } inside' "${config}" | sed -nE "s/.*[{ ]$1: *[^ ,}#]+.*/x/p")
+        own+=$(sed -E 's/(^| )#.*//' "${config}" | awk '/^[^ ]/ { inside = /^teacher_conf:/ } inside' | sed -nE "s/.*[{ ]$1: *[^ ,}#]+.*/x/p")
     done < <(with_bases "$2")
     [[ -n ${own} ]]
 }

@@ -57,18 +57,20 @@ class DecodeConfig:
         return cls.of(settings, path)
 
     @classmethod
-    def of_model(cls, model: str | Path) -> "DecodeConfig":
-        """The settings that a model was scored with, from its experiment or pack; greedy search where it was not.
+    def for_model(cls, model: str | Path, path: str | Path | None = None) -> "DecodeConfig":
+        """The settings of a YAML file, or without one those that an experiment or a pack was scored with, or else the defaults.
 
-        Without a language model: a pack has none, and an experiment that names one may be called from anywhere.
+        What it was scored with comes without a language model: a pack has none, and an experiment may be called from anywhere.
 
         Raises PackError for a pack that cannot be opened, and ``ConfigError``.
         """
+        if path is not None:
+            return cls.read(path)
         folder = Path(model)
         if is_pack(folder):
             folder = next(above for above in open_pack(folder)[0].parents if (above / "meta.yaml").is_file())
-        path = folder / DECODING
-        return replace(cls.read(path), lm=None) if path.is_file() else cls()
+        scored = folder / DECODING
+        return replace(cls.read(scored), lm=None) if scored.is_file() else cls()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], where: str | Path) -> "DecodeConfig":

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from espnet2_kd.asr.model_pack import DECODING
+
 
 def is_fresh(outputs: Iterable[Path], inputs: Iterable[Path]) -> bool:
     """Whether every output exists and is newer than every input that exists."""
@@ -16,4 +18,4 @@ def is_fresh(outputs: Iterable[Path], inputs: Iterable[Path]) -> bool:
 def decoding_inputs(exp: Path, model_file: str, config: Path | None, data_dir: Path) -> list[Path]:
     """Return the files that decide what a decoding gives, whether they exist or not."""
     model = [exp / "config.yaml", exp / model_file, Path(model_file)]
-    return [*model, *([config] if config else []), *(data_dir / name for name in ("wav.scp", "segments", "text"))]
+    return [*model, config or exp / DECODING, *(data_dir / name for name in ("wav.scp", "segments", "text"))]

@@ -17,7 +17,11 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--exp", required=True, type=Path, help="experiment directory")
     parser.add_argument("--model_file", default="valid.loss_transducer.ave.pth", help="checkpoint in it, or a path")
-    parser.add_argument("--config", type=Path, help="YAML: search, beam_size, max_symbols, chunk_ms, left_ms, right_ms")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="YAML: search, beam_size, max_symbols, chunk_ms, left_ms, right_ms (default: as scored)",
+    )
     parser.add_argument("--data_dir", required=True, type=Path, help="data directory with wav.scp and utt2spk")
     parser.add_argument("--output_dir", required=True, type=Path)
     parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch")
@@ -49,7 +53,7 @@ def decode(args: argparse.Namespace) -> None:
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    recognizer = Recognizer.load(args.exp, args.model_file, DecodeConfig.read(args.config), args.device)
+    recognizer = Recognizer.load(args.exp, args.model_file, DecodeConfig.for_model(args.exp, args.config), args.device)
     utterances = Utterances(args.data_dir, recognizer.rate)
     tables: dict[str, dict[str, str]] = {name: {} for name in OUTPUTS}
     start, num_samples = time.monotonic(), 0

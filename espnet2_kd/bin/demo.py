@@ -36,7 +36,11 @@ def get_parser() -> argparse.ArgumentParser:
         **each,
         help="checkpoint of all models or of each, - for the default: valid.*.ave.pth, else best",
     )
-    parser.add_argument("--config", **each, help="YAML with decoding settings for all models or for each, - for none")
+    parser.add_argument(
+        "--config",
+        **each,
+        help="YAML with decoding settings for all models or for each, - for those that it was scored with",
+    )
     parser.add_argument(
         "--guess_ms", type=float, default=1000.0, help="models with full context guess so often, 0: never"
     )

@@ -15,7 +15,11 @@ def get_parser() -> argparse.ArgumentParser:
         "--exp", required=True, type=Path, help="experiment directory of the model, usually the teacher"
     )
     parser.add_argument("--model_file", default="valid.loss_transducer.ave.pth", help="checkpoint in it, or a path")
-    parser.add_argument("--config", type=Path, help="YAML: search, beam_size, max_symbols, chunk_ms, left_ms, right_ms")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="YAML: search, beam_size, max_symbols, chunk_ms, left_ms, right_ms (default: as scored)",
+    )
     parser.add_argument(
         "--data_dir", required=True, type=Path, help="data directory; its text, if any, is not looked at"
     )
@@ -53,10 +57,10 @@ def pseudo_label(args: argparse.Namespace) -> None:
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    recognizer = Recognizer.load(args.exp, args.model_file, DecodeConfig.read(args.config), args.device)
+    recognizer = Recognizer.load(args.exp, args.model_file, DecodeConfig.for_model(args.exp, args.config), args.device)
     config, checkpoint = find_model(args.exp, args.model_file)
     made_by = {"model": file_sha256(checkpoint), "config.yaml": file_sha256(config)}
-    made_by["search"] = str(DecodeConfig.read(args.config))
+    made_by["search"] = str(DecodeConfig.for_model(args.exp, args.config))
     utterances = Utterances(args.data_dir, recognizer.rate)
     file = LabelFile(args.output_dir / "labels.jsonl", made_by)
     with Progress(f"label {args.data_dir}", len(utterances.ids)) as progress:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
+import io
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,8 +18,9 @@ from espnet2_kd.bin.command import end, rate
 if TYPE_CHECKING:
     from torch import nn
 
-# What a wrong name, keyword or shape in ESPnet2's own parts ends in.
-WRONG_CONFIG = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError)
+# What a wrong name, keyword, file or shape in ESPnet2's own parts ends in.
+WRONG_CONFIG = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError, OSError, ImportError)
+MAX_SHORTEST_MS = 10_000  # an encoder that needs more is no encoder of speech
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -24,6 +28,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--configs", required=True, type=Path, nargs="+", help="of the students")
     parser.add_argument("--teacher_config", type=Path, help="of the teacher that the recipe trains")
     parser.add_argument("--teacher_file", help="the teacher's checkpoint, where a student does not name it")
+    parser.add_argument("--exp_dir", type=Path, default=Path("exp"), help="where models may still be to be made")
     parser.add_argument("--unlabelled_dir", type=Path, help="formatted speech without transcripts")
     parser.add_argument(
         "--shape_files", type=Path, nargs="*", default=[], help="samples of every utterance that will be trained on"
@@ -41,19 +46,22 @@ def main(cmd: list[str] | None = None) -> int:
         # Without it no student says anything of use.
         for config in args.configs if not problems else []:
             problems += _problems(config, lambda config=config: _try_student(args, config, teacher, Path(scratch)))
+            gc.collect()  # a student and its teacher hold each other: two of the next size may not fit beside them
     for problem in problems:
-        print(f"mistake in {problem}", file=sys.stderr)
+        print(f"mistake in {' '.join(problem.split())}", file=sys.stderr)
     return int(bool(problems))
 
 
 def _problems(config: Path, work: Callable[[], None]) -> list[str]:
     from espnet2_kd.asr.load import ExperimentError
+    from espnet2_kd.asr.model_pack import PackError
+    from espnet2_kd.data.problems import DataError
     from espnet2_kd.kd.registry import ConfigError
     from espnet2_kd.tasks.training_error import TrainingError
 
     try:
         work()
-    except (ConfigError, ExperimentError, TrainingError) as error:
+    except (ConfigError, DataError, ExperimentError, PackError, TrainingError) as error:
         return [f"{config}: {error}"]
     except WRONG_CONFIG as error:
         logging.exception("%s", config)
@@ -69,19 +77,34 @@ def _options(args: argparse.Namespace, config: Path, exp: Path, *more: str) -> l
     ]
 
 
+def _parse(cmd: list[str]) -> argparse.Namespace:
+    """The options of a training; raises ConfigError for those that there are not."""
+    from espnet2_kd.kd.registry import ConfigError
+    from espnet2_kd.tasks.asr import KDASRTask
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return KDASRTask.get_parser().parse_args(cmd)
+    except SystemExit as error:
+        raise ConfigError(said.getvalue().strip().rpartition("error: ")[2]) from error
+
+
 def _build(args: argparse.Namespace, cmd: list[str]) -> nn.Module:
     """The model of a training, distilled or not; raises ConfigError for utterances of which its encoder makes nothing."""
     from espnet2_kd.tasks.asr import KDASRTask
 
+    built = []
+
     class Rehearsed(KDASRTask):
         @classmethod
         def build_model(cls, args: argparse.Namespace) -> nn.Module:
-            cls.model = super().build_model(args)
-            return cls.model
+            built.append(super().build_model(args))
+            return built[0]
 
     Rehearsed.main(cmd=cmd)
-    _require_frames(Rehearsed.model.eval(), args)
-    return Rehearsed.model
+    _require_frames(built[0].eval(), args)
+    return built[0]
 
 
 def _make_teacher(args: argparse.Namespace, exp: Path) -> None:
@@ -90,16 +113,19 @@ def _make_teacher(args: argparse.Namespace, exp: Path) -> None:
 
     from espnet2_kd.kd.teachers.espnet import CHECKPOINT
 
-    model = _build(args, _options(args, args.teacher_config, exp))
-    torch.save(model.state_dict(), exp / (args.teacher_file or CHECKPOINT))
+    cmd = _options(args, args.teacher_config, exp)
+    _parse(cmd)
+    torch.save(_build(args, cmd).state_dict(), exp / (args.teacher_file or CHECKPOINT))
 
 
 def _try_student(args: argparse.Namespace, config: Path, teacher: Path, scratch: Path) -> None:
     from espnet2_kd.kd.teachers.espnet import CHECKPOINT
-    from espnet2_kd.tasks.asr import KDASRTask
 
-    exp = scratch / config.stem
-    given = KDASRTask.get_parser().parse_args(_options(args, config, exp))
+    exp = scratch / "students" / config.stem
+    given = _parse(_options(args, config, exp))
+    if missing := [path for path in _to_be_made(given, args.exp_dir) if not path.exists()]:
+        print(f"{config}: not tried, since {missing[0]} is still to be made")
+        return
     more: list[str] = []
     if given.teacher == "espnet" and "exp" not in given.teacher_conf and args.teacher_config:
         checkpoint = given.teacher_conf.get("checkpoint", args.teacher_file or CHECKPOINT)
@@ -110,6 +136,16 @@ def _try_student(args: argparse.Namespace, config: Path, teacher: Path, scratch:
         more += ["--unlabelled_data_path_and_name_and_type", f"{args.unlabelled_dir}/wav.scp,speech,sound"]
         more += ["--unlabelled_shape_file", f"{args.unlabelled_dir}/utt2num_samples"]
     _build(args, _options(args, config, exp, *more))
+
+
+def _to_be_made(given: argparse.Namespace, exp_dir: Path) -> Iterator[Path]:
+    """What trainings before this one may leave for it: weights and teachers in the recipe's `exp_dir`, dumped features."""
+    named = [name.split(":")[0] for name in given.init_param]
+    if given.teacher == "espnet" and "exp" in given.teacher_conf:
+        named.append(given.teacher_conf["exp"])
+    yield from (Path(name) for name in named if Path(name).is_relative_to(exp_dir))
+    if given.teacher == "dumped":
+        yield from (Path(path) for path, _, _ in given.train_data_path_and_name_and_type)
 
 
 def _require_frames(model: nn.Module, args: argparse.Namespace) -> None:
@@ -132,7 +168,7 @@ def _require_frames(model: nn.Module, args: argparse.Namespace) -> None:
 
     if frames(lengths[utt]) > 0:
         return
-    enough = next(ms for ms in range(10, 10_000, 10) if frames(ms * args.fs // 1000) > 0)
+    enough = next((ms for ms in range(10, MAX_SHORTEST_MS, 10) if frames(ms * args.fs // 1000) > 0), MAX_SHORTEST_MS)
     raise ConfigError(
         f"{utt} has {lengths[utt] / args.fs:.3f} s, of which this encoder makes no frame: "
         f"leave out what is shorter than it hears, run.sh --stage 2 --min_wav_duration {enough / 1000:g}"

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 from espnet2_kd.asr.freshness import decoding_inputs, is_fresh
 from espnet2_kd.asr.model_pack import require_model
 from espnet2_kd.bin.command import one_line_errors, true_or_false
-from espnet2_kd.data.audio import AudioFault
 
 if TYPE_CHECKING:
     from espnet2_kd.asr.latency import Step
@@ -78,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
     if args.data_dir is not None and not args.force and is_measured(args):
         print(f"{args.output_dir / 'stream.json'} is newer than the model and the data: nothing to do")
         return
+    from espnet2_kd.data.audio import AudioFault
+
     require_model(args.exp)
     for name in args.audio:
         if name != "-" and not Path(name).is_file():
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     from espnet2_kd.asr.recognizer import Recognizer
 
     torch.set_num_threads(args.num_threads)
-    decoding = DecodeConfig.read(args.config) if args.config else DecodeConfig.of_model(args.exp)
+    decoding = DecodeConfig.for_model(args.exp, args.config)
     recognizer = Recognizer.load(args.exp, args.model_file, decoding, args.device, args.quantize)
     size = max(1, round(args.piece_ms * recognizer.rate / 1000.0))
     if args.data_dir is not None:

@@ -59,7 +59,8 @@ def import_tsv(paths: Sequence[str | PathLike], data_root: str | PathLike, optio
     problems: list[Problem] = []
     rows = [row for path in paths for row in read_tsv_rows(path, REQUIRED, problems)]
     splits = {row.cells.get("split", "") for row in rows}
-    for name in sorted({*options.only, *options.rename} - splits) if rows else ():
+    # What could not be read may have them.
+    for name in sorted({*options.only, *options.rename} - splits) if not problems else ():
         what = f"no line has the split {name}; there are: {', '.join(sorted(filter(None, splits))) or 'none'}"
         problems.append(Problem(str(paths[0]), 0, "-", what, "correct --only, --rename or the column split"))
     utterances = [utterance for row in rows if (utterance := to_utterance(row, options, problems)) is not None]

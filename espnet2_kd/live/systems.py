@@ -66,7 +66,7 @@ def load_system(
     config: decoding settings of a recogniser; None: those that it was scored with, else greedy search.
     guess_ms: see `WholeStream`.
 
-    Raises ExperimentError, ConfigError and DataError.
+    Raises ExperimentError, PackError, ConfigError and DataError.
     """
     model_file = model_file or choose_checkpoint(exp)
     settings = read_yaml(find_model(exp, model_file)[0])
@@ -79,8 +79,7 @@ def load_system(
         classifier = IntentClassifier.from_pretrained(exp, model_file, device)
         about = _about(name, "intents", classifier.rate, guess_ms)
         return System(name, about, lambda rate: IntentStream(classifier, rate, guess_ms), thread)
-    decoding = DecodeConfig.of_model(exp) if config is None else DecodeConfig.read(config)
-    recognizer = Recognizer.load(exp, model_file, decoding, device)
+    recognizer = Recognizer.load(exp, model_file, DecodeConfig.for_model(exp, config), device)
     try:
         encoder = recognizer.streaming_encoder()
     except ConfigError as error:

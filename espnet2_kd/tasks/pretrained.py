@@ -93,4 +93,4 @@ def _decoding(where: Path, given: str | PathLike | Mapping[str, Any] | DecodeCon
         return given
     if isinstance(given, Mapping):
         return DecodeConfig.of(given, "decoding")
-    return DecodeConfig.of_model(where) if given is None else DecodeConfig.read(given)
+    return DecodeConfig.for_model(where, given)

@@ -6,6 +6,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
+import io
 import sys
 from abc import ABCMeta
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def quick_import() -> None:
 
 def import_attention() -> None:
     """Import espnet's attention without what it prints where there is no flash_attn: programs print their results there."""
-    with contextlib.redirect_stdout(None):
+    with contextlib.redirect_stdout(io.StringIO()):
         importlib.import_module("espnet.nets.pytorch_backend.transformer.attention")
 
 

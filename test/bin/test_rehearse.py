@@ -21,6 +21,7 @@ kd_terms:
 - {name: last, student: encoder.encoders.1, head: projection, loss: distance, weight: 1.0}
 """
 STUDENTS = {
+    "wide": "base: teacher.yaml\nencoder_conf: {output_size: 32}\n",
     "alone": "base: teacher.yaml\n",
     "taught": KD,
     "by_name": KD + "teacher_conf: {checkpoint: 3epoch.pth}\n",
@@ -29,6 +30,12 @@ STUDENTS = {
     "no_loss": KD.replace("distance", "distanse"),
     "no_keyword": "base: teacher.yaml\nencoder_conf: {blocks: 3}\n",
     "no_encoder": "base: teacher.yaml\nencoder: conformr\n",
+    "no_option": "base: teacher.yaml\nencodr: conformer\n",
+    "no_file": "base: teacher.yaml\ninit_param: [elsewhere/model.pth]\n",
+    "later": KD + "teacher_conf: {exp: exp/asr_other_seed1}\n",
+    "later_start": "base: teacher.yaml\ninit_param: ['exp/asr_other_seed1/model.pth:encoder:encoder']\n",
+    "unlabelled": KD + "unlabelled_ratio: 1.0\n",
+    "unlabelled_of_no_use": KD.replace("encoder.encoders.1", "ctc.ctc_lo") + "unlabelled_ratio: 1.0\n",
     "no_part": KD + "teacher_init: [decodr]\n",
 }
 
@@ -46,6 +53,7 @@ def rehearsed(tmp_path, capfd):
         status = rehearse.main(
             [
                 *("--teacher_config", str(tmp_path / f"{teacher}.yaml"), "--teacher_file", "valid.loss.ave.pth"),
+                *("--unlabelled_dir", str(tmp_path)),
                 *("--shape_files", str(tmp_path / "speech_shape"), "--fs", "16k"),
                 *("--configs", *(str(tmp_path / f"{name}.yaml") for name in names)),
                 *("--", "--token_type", "char", "--token_list", str(tmp_path / "tokens.txt"), "--output_dir", "unused"),
@@ -63,13 +71,31 @@ def test_what_can_be_trained_passes(rehearsed):
 
 
 def test_every_mistake_is_named(rehearsed):
-    status, mistakes = rehearsed("alone", "no_tap", "no_loss", "no_keyword", "taught", "no_encoder", "no_part")
-    assert status == 1 and mistakes.keys() == {"no_tap", "no_loss", "no_keyword", "no_encoder", "no_part"}
+    wrong = ("no_tap", "no_loss", "no_option", "no_keyword", "no_encoder", "no_file", "no_part")
+    status, mistakes = rehearsed("alone", *wrong[:4], "taught", *wrong[4:])
+    assert status == 1 and mistakes.keys() == set(wrong)
     assert "no submodule 'encoder.encodrs.1'" in mistakes["no_tap"] and "did you mean" in mistakes["no_tap"]
     assert "no loss named 'distanse'" in mistakes["no_loss"]
     assert "unexpected keyword argument 'blocks'" in mistakes["no_keyword"]
     assert "--encoder must be one of" in mistakes["no_encoder"]
-    assert "decodr" in mistakes["no_part"]
+    assert mistakes["no_option"].startswith("unrecognized arguments: encodr (from ")
+    assert mistakes["no_file"] == "--init_param elsewhere/model.pth: no such file"
+    assert "no submodule 'decodr'" in mistakes["no_part"] and "did you mean decoder" in mistakes["no_part"]
+
+
+def test_what_waits_for_another_training_is_no_mistake(rehearsed):
+    assert rehearsed("later", "later_start") == (0, {})
+
+
+def test_speech_without_transcripts(rehearsed):
+    assert rehearsed("unlabelled") == (0, {})
+    status, mistakes = rehearsed("unlabelled_of_no_use")
+    assert status == 1 and "unlabelled speech teaches nothing" in mistakes["unlabelled_of_no_use"]
+
+
+def test_a_student_may_have_any_name(rehearsed):
+    """One called teacher is of another width than the teacher."""
+    assert rehearsed("teacher", "taught", teacher="wide") == (0, {})
 
 
 def test_a_wrong_teacher_is_the_only_mistake(rehearsed):

@@ -198,6 +198,14 @@ def test_a_measurement_is_repeated_when_its_conditions_change(student, data, tmp
         assert ("nothing to do" in capsys.readouterr().out) == is_done
     assert run(student, "--data_dir", data, "--output_dir", out, "--max_utts", 1, "--force") == 0
     assert "nothing to do" not in capsys.readouterr().out
+    scored = student / "decode.yaml"  # how it is decoded without --config
+    try:
+        scored.write_text("search: beam\nbeam_size: 2\n")
+        for is_done in (False, True):
+            assert run(student, "--data_dir", data, "--output_dir", out, "--max_utts", 1) == 0
+            assert ("nothing to do" in capsys.readouterr().out) == is_done
+    finally:
+        scored.unlink()
 
 
 @pytest.mark.parametrize("system", ["word_student", "word_teacher"])

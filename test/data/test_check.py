@@ -30,6 +30,14 @@ def test_a_good_directory_has_no_problems(make_dir):
     assert main(["validate", "data/train"]) == 0
 
 
+def test_a_missing_directory_is_named_with_those_that_are_there(make_dir):
+    make_dir()
+    (problem,) = lines(Path("data/valid"))
+    assert problem.startswith("data/valid:0: -: no such data directory; in data there are: train: ")
+    (problem,) = lines(Path("nowhere/valid"))
+    assert problem.startswith("nowhere/valid:0: -: no such data directory: ")
+
+
 def test_missing_audio_is_named_with_line_utterance_and_path(make_dir, tmp_path):
     folder = make_dir()
     Path("downloads/train/spk0-u002.wav").unlink()

@@ -241,6 +241,7 @@ def test_fsdd(start, tmp_path, monkeypatch):
     check_weights(path, roles)
     check_packed(path, roles, tmp_path / "packed", monkeypatch)
     check_second_run(start, path, *options)
+    assert (exp_of(path, "train_kd_aux") / "decode.yaml").read_bytes() == (path / "conf/decode.yaml").read_bytes()
 
 
 def test_speechocean762(start, tmp_path, monkeypatch):

@@ -114,6 +114,27 @@ stages_of() {
         --distill_configs "conf/train_zoo.yaml conf/train_zip.yaml conf/train_same.yaml"
     [[ "$(grep -E 'train_(zoo|zip)_seed1' <<<"${output}")" != *"exp=exp/asr_train_teacher"* ]]
     [[ "$(grep 'train_same_seed1' <<<"${output}")" == *"exp=exp/asr_train_teacher_seed1"* ]]
+    refute grep 'checkpoint=' <<<"${output}"
+    # What a comment says is not given.
+    printf 'base: train_kd.yaml\nteacher_conf:\n  # exp: zoo/model, checkpoint: 3epoch.pth\n  input: same\n' >conf/train_note.yaml
+    printf 'base: train_kd.yaml\nteacher_conf: {checkpoint: 3epoch.pth}\n' >conf/train_third.yaml
+    run "${kd}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5 --inference_asr_model valid.acc.ave.pth \
+        --distill_configs "conf/train_note.yaml conf/train_third.yaml"
+    [[ "$(grep 'train_note_seed1' <<<"${output}")" == *"exp=exp/asr_train_teacher_seed1"*"checkpoint=valid.acc.ave.pth"* ]]
+    [[ "$(grep 'train_third_seed1' <<<"${output}")" != *"checkpoint="* ]]
+}
+
+@test "all configs are rehearsed before the first training" {
+    for first in 4 5; do
+        run "${kd}" "${sets[@]}" --dry_run true --stage "${first}" --unlabelled_set wild
+        [[ "$(grep -nm 1 bin.rehearse <<<"${output}" | cut -d: -f1)" -lt "$(grep -nm 1 bin.asr_train <<<"${output}" | cut -d: -f1)" ]]
+        line=$(grep -m 1 bin.rehearse <<<"${output}")
+        [[ "${line}" == *"--teacher_config conf/train_teacher.yaml --teacher_file valid.loss_transducer.ave.pth --unlabelled_dir dump/raw/wild"* ]]
+        [[ "${line}" == *"--configs conf/train_student.yaml conf/train_kd.yaml -- --output_dir exp/rehearsal"* ]]
+        [[ "${line}" == *"dump/raw/wild/utt2num_samples"*"--normalize global_mvn"* ]]
+    done
+    run "${kd}" "${sets[@]}" --dry_run true --teacher_config "" --distill_configs conf/train_student.yaml --stage 5 --stop_stage 5
+    [[ "$(grep bin.rehearse <<<"${output}")" != *teacher_config* ]]
 }
 
 @test "one teacher may teach the students of all seeds" {

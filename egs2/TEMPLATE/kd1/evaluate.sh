@@ -41,13 +41,17 @@ stage_6_decode() {
     local exp config dset aligner
     read -r aligner < <(all_exps)
     for exp in $(all_exps); do
-        run cp "${inference_list[0]}" "${exp}/decode.yaml"  # from_pretrained, stream and demo search so, too
         for config in "${inference_list[@]}"; do
             for dset in "${test_set_list[@]}"; do
                 decode_set "${exp}" "${config}" "${dset}" "${aligner}"
             done
         done
     done
+}
+
+# keep_search CONFIG EXP: from_pretrained, stream and demo are to search as the report did.
+keep_search() {
+    cmp -s "$1" "$2/decode.yaml" || "${dry_run}" || { cat "$1" >"$2/.decode.yaml" && mv "$2/.decode.yaml" "$2/decode.yaml"; }
 }
 
 stage_7_score() {
@@ -65,6 +69,7 @@ stage_7_score() {
                     python3 -m espnet2_kd.bin.score --ref "${from}/text" --hyp "${out}/text" \
                     --utt2spk "${from}/utt2spk" --token_dir "${token_dir}" --output_dir "${out}"
             done
+            [[ ${config} != "${inference_list[0]}" ]] || keep_search "${config}" "${exp}"
         done
         [[ ${config} == "${inference_list[0]}" ]] || name=${report%.md}_$(basename "${config}" .yaml)
         page=${name#RESULTS}

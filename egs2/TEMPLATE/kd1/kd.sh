@@ -5,10 +5,11 @@
 #   1 data     local/data.sh writes data/<set>           5 distill  every student, with and without a teacher
 #   2 feats    formatted audio in dump/raw, token list   6 decode   all test sets, offline and as if live
 #   3 stats    shapes and feature statistics             7 score    sclite, significance, RESULTS.md
-#   4 teacher  a trial of all configs, then the teacher  8 pack     one zip per system
+#   4 teacher  rehearsal of all configs, then teachers   8 pack     one zip per system
 #   9 upload   with --hf_repo: the students' zips to the Hugging Face hub
 
-# shellcheck disable=SC2317  # stages are called by names put together from their number
+# Stages are called by names put together from their number, which shellcheck cannot see.
+# shellcheck disable=SC2317
 set -euo pipefail
 
 stage=1                   # first stage to run
@@ -263,10 +264,7 @@ train() {
     done
     if [[ -n ${teacher} ]]; then
         inputs+=("${teacher}/${inference_asr_model}")
-        if [[ $(value_of teacher "${config}") == espnet ]]; then
-            options+=(--teacher_conf "exp=${teacher}")
-            teacher_has checkpoint "${config}" || options+=(--teacher_conf "checkpoint=${inference_asr_model}")
-        fi
+        name_teacher "${config}" "${teacher}"
     fi
     if [[ -n $(value_of unlabelled_ratio "${config}") ]]; then
         inputs+=("${unlabelled_dir}"/{wav.scp,utt2num_samples})
@@ -286,7 +284,7 @@ train() {
         machines=(--num-nodes "${num_nodes}") launcher=(srun)
         options+=(--multiprocessing_distributed true --dist_launcher slurm)
     fi
-    asr_train "${exp}" "${normalisation[@]}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
+    asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true "${normalisation[@]}" \
         --fold_length 80000 --fold_length 150 "${options[@]}"
     ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
     ! "${force_resume}" || train_argv+=(--force_resume true)
@@ -345,6 +343,6 @@ main() {
     run_stages
 }
 
-[[ $# -eq 0 ]] || { echo "${0##*/}: '$1' is no option: they are written --name value, and --help lists them" >&2; exit 2; }
+refuse_words "$@"
 check_options
 main; exit  # in one line: bash reads on only now, and the file may have been edited while it ran

@@ -1,6 +1,15 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by kd.sh: what some students need of their teacher before they are trained.
 
+# name_teacher CONFIG EXP: adds to `options` which experiment teaches and, unless it is what teachers take by themselves, which
+# of its checkpoints: the one that the recipe decodes.
+name_teacher() {
+    [[ $(value_of teacher "$1") == espnet ]] || return 0
+    options+=(--teacher_conf "exp=$2")
+    [[ ${inference_asr_model} == valid.loss_transducer.ave.pth ]] || teacher_has checkpoint "$1" ||
+        options+=(--teacher_conf "checkpoint=${inference_asr_model}")
+}
+
 # cache_features CONFIG EXP OPTION...: keeps what the teacher of a student says of its speech, or of its text.
 cache_features() {
     local device=cpu

@@ -26,6 +26,7 @@ expdir=exp                # where models and results go
 local_data_opts=""        # more options for local/data.sh
 synthetic=false           # let local/data.sh make up a tiny corpus of the same layout, to try the recipe out
 speed_perturb_factors=""  # copies of the training set at these speeds for the recogniser, e.g. "0.9 1.0 1.1"
+min_wav_duration=0.1      # shorter training utterances are dropped (seconds)
 token_type=char           # of the recogniser: bpe, char or word
 nbpe=30                   # size of its BPE vocabulary
 train_set=""              # name of the training set
@@ -137,7 +138,7 @@ recognise() {
     "${TEMPLATE}/kd1/kd.sh" --stage "$1" --stop_stage "$1" --dry_run "${dry_run}" --nj "${nj}" --ngpu "${ngpu}" \
         --num_threads "${num_threads}" --force_resume "${force_resume}" --dumpdir "${dumpdir}" --expdir "${expdir}" \
         --local_data_opts "${local_data_opts}" --synthetic "${synthetic}" \
-        --speed_perturb_factors "${speed_perturb_factors}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
+        --speed_perturb_factors "${speed_perturb_factors}" --min_wav_duration "${min_wav_duration}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
         --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" --asr_args "${acoustic_args}" \
         --teacher_config "${config}" --distill_configs "${config}" --inference_config "${config}"
 }
@@ -366,6 +367,6 @@ main() {
     run_stages
 }
 
-[[ $# -eq 0 ]] || { echo "${0##*/}: '$1' is no option: they are written --name value, and --help lists them" >&2; exit 2; }
+refuse_words "$@"
 check_options
 main; exit  # in one line: bash reads on only now, and the file may have been edited while it ran

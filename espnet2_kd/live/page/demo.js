@@ -351,6 +351,7 @@ class Session {
       // To close it now would be a failure in the browser's eyes, and said in its console.
       this.isOver = true;
       this.socket.onopen = () => this.socket.close(1000);
+      this.onEnd(null);
       return;
     }
     if (this.socket.readyState !== WebSocket.OPEN || !this.finals) {
