@@ -215,9 +215,12 @@ def test_everything_can_be_read(visit, scheme):
         assert (light + 0.05) / (dark + 0.05) >= 4.5, place
 
 
-def test_stop_before_anything_was_said(visit):
+@pytest.mark.parametrize("wait_ms", [0, 30, 100, 250])
+def test_stop_before_anything_was_said(visit, wait_ms):
+    """Before the server is reached, before the microphone is there, or after; the console stays empty."""
     it = visit()
     it.page.click("#start")
+    it.page.wait_for_timeout(wait_ms)
     it.page.click("#stop")
     it.wait_until_ready()
     playwright.expect(it.page.locator("#fault")).to_be_hidden()

@@ -467,11 +467,14 @@ async function listenToMicrophone() {
   await listen("Listening: speak.", async (context, pieces) => {
     const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...plain } });
+    const release = () => stream.getTracks().forEach((track) => track.stop());
+    // Stopped before the microphone was there.
+    if (context.state === "closed") return release;
     const source = context.createMediaStreamSource(stream);
     source.connect(pieces);
     return () => {
       source.disconnect();
-      for (const track of stream.getTracks()) track.stop();
+      release();
     };
   });
 }
