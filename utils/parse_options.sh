@@ -35,8 +35,12 @@ refuse_words() {
     exit 2
 }
 
-# _options_near NAME: ", did you mean --other?" for the option that is the fewest edits away, if they are few.
+# _options_near NAME: ", did you mean --other?" for the option that is the fewest edits away, if they are few; or whose it is.
 _options_near() {
+    if grep -qs -- "^$1=" local/data.sh && grep -qxF local_data_opts <(cut -d= -f1 <<<"${_options_block}"); then
+        printf ', it is one of local/data.sh: --local_data_opts "--%s ..."' "$1"
+        return
+    fi
     cut -d= -f1 <<<"${_options_block}" | awk -v given="$1" '
         function edits(a, b,    i, j, row, last, above) {
             for (j = 0; j <= length(b); j++) row[j] = j
@@ -75,6 +79,8 @@ while [[ ${1:-} == -* ]]; do
     grep -qxF -- "${_options_name}" <(cut -d= -f1 <<<"${_options_block}") ||
         _options_fail "invalid option $1$(_options_near "${_options_name}")"
     [[ $# -ge 2 ]] || _options_fail "option $1 needs a value"
+    [[ $2 != --* ]] || ! grep -qxF -- "${2#--}" <(cut -d= -f1 <<<"${_options_block}") ||
+        _options_fail "option $1 needs a value, and $2 is the next option"
     if [[ ${!_options_name:-} == true || ${!_options_name:-} == false ]] && [[ $2 != true && $2 != false ]]; then
         _options_fail "expected \"true\" or \"false\": $1 $2"
     fi

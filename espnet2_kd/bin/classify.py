@@ -47,6 +47,17 @@ def main(cmd: list[str] | None = None) -> int:
     return one_line_errors(classify, args)
 
 
+def require_classifier(exp: Path) -> None:
+    """Raise ExperimentError for an experiment that is a recogniser."""
+    from espnet2_kd.asr.load import ExperimentError, read_config
+
+    # Only the task of intents has this option.
+    if (exp / "config.yaml").is_file() and "acoustic_file" not in read_config(exp / "config.yaml"):
+        raise ExperimentError(
+            f"{exp}: is a recogniser, which tells no intents: python -m espnet2_kd.bin.stream --exp {exp}"
+        )
+
+
 def classify(args: argparse.Namespace) -> None:
     """Classify what the options name; raises what ``main`` reports."""
     import torch
@@ -55,6 +66,7 @@ def classify(args: argparse.Namespace) -> None:
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
+    require_classifier(args.exp)
     classifier = IntentClassifier.from_pretrained(args.exp, args.model_file, args.device)
     for data_dir, output_dir in zip(args.data_dir, args.output_dir, strict=True):
         write_answers(classifier, data_dir, output_dir, args.batch_seconds)

@@ -22,8 +22,10 @@ def get_parser() -> argparse.ArgumentParser:
     def flag(sub: argparse.ArgumentParser, name: str, text: str) -> None:
         sub.add_argument(f"--{name}", f"--{name.replace('_', '-')}", action="store_true", help=text)
 
-    sub = verb("validate", "list every problem of a directory; status 1 if there is one")
-    sub.add_argument("source")
+    sub = verb(
+        "validate", "list every problem of directories, and what the first shares with others; status 1 if there is one"
+    )
+    sub.add_argument("sources", nargs="+", metavar="source")
     flag(sub, "no_text", "text may be missing")
     flag(sub, "no_wav", "do not look for the audio files")
     flag(sub, "allow_empty_text", "only warn of empty transcripts")
@@ -77,19 +79,26 @@ def get_parser() -> argparse.ArgumentParser:
 
 def _validate(args: argparse.Namespace) -> int:
     from espnet2_kd.data.check import check_data_dir
+    from espnet2_kd.data.overlap import overlaps
     from espnet2_kd.data.problems import count_line
 
-    problems = check_data_dir(
-        args.source,
-        need_text=not args.no_text,
-        need_audio=not args.no_wav,
-        allow_empty_text=args.allow_empty_text,
-        allow_pipes=args.allow_pipes,
-    )
-    for problem in problems:
+    sources, fatal = list(dict.fromkeys(args.sources)), False
+    for source in sources:
+        problems = check_data_dir(
+            source,
+            need_text=not args.no_text,
+            need_audio=not args.no_wav,
+            allow_empty_text=args.allow_empty_text,
+            allow_pipes=args.allow_pipes,
+        )
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        print(f"{source}: {count_line(problems)}", file=sys.stderr)
+        fatal = fatal or any(problem.fatal for problem in problems)
+    shared = overlaps(sources[0], sources[1:]) if not fatal else []
+    for problem in shared:
         print(problem, file=sys.stderr)
-    print(f"{args.source}: {count_line(problems)}", file=sys.stderr)
-    return int(any(problem.fatal for problem in problems))
+    return int(fatal or any(problem.fatal for problem in shared))
 
 
 def _fix(args: argparse.Namespace) -> None:

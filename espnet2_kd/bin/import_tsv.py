@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
 
 from espnet2_kd.bin.command import end, rate
 
@@ -36,6 +36,8 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     parser = get_parser()
     args = parser.parse_args(argv)
+    if os.path.isfile(args.data):
+        parser.error(f"{args.data}: is a file: the last word is the folder of data directories, as data")
     if args.strings and not args.set:
         parser.error("--strings needs --set")
     if not all("=" in pair.strip("=") for pair in args.rename.split()):
@@ -57,23 +59,18 @@ def main(argv: list[str] | None = None) -> None:
             default_set=args.set,
         )
         made = import_tsv(args.tsv, args.data, options)
-    remember_sources(args.data, [*args.tsv, *filter(None, [args.strings])])
+    from espnet2_kd.data.import_record import record_import
+
     for data in made:
         speakers = len(set(data.tables["utt2spk"].values()))
         print(f"{data.path}: {len(data.utts)} utterances, {speakers} speakers, {' '.join(sorted(data.tables))}")
-
-
-def remember_sources(data: str, paths: Sequence[str]) -> None:
-    """Add the tables to `data/.sources`, by which stage 1 of a recipe sees that they have changed."""
-    from pathlib import Path
-
-    from espnet2_kd.data.table import replacing
-
-    known = Path(data, ".sources")
-    lines = set(known.read_text(encoding="utf-8").splitlines()) if known.exists() else set()
-    lines.update(str(Path(path).absolute()) for path in paths)
-    with replacing(known) as stream:
-        stream.writelines(f"{line}\n" for line in sorted(lines))
+        if "text" not in data.tables and not args.strings:
+            print(
+                f"{data.path}: no transcripts: no table has a column {args.text_column} (--text_column names another)"
+            )
+    tables, part = [*args.tsv, *filter(None, [args.strings])], f"{args.only} {args.set or ''}".strip()
+    for gone in record_import(args.data, tables, part, [data.path.name for data in made]):
+        print(f"{gone}: removed, since these tables make it no more")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher_config", type=Path, help="of the teacher that the recipe trains")
     parser.add_argument("--teacher_file", help="the teacher's checkpoint, where a student does not name it")
     parser.add_argument("--exp_dir", type=Path, default=Path("exp"), help="where models may still be to be made")
+    parser.add_argument("--inference_configs", type=Path, nargs="*", default=[], help="how they will be decoded")
     parser.add_argument("--unlabelled_dir", type=Path, help="formatted speech without transcripts")
     parser.add_argument(
         "--shape_files", type=Path, nargs="*", default=[], help="samples of every utterance that will be trained on"
@@ -40,6 +41,8 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: list[str] | None = None) -> int:
     args = get_parser().parse_args(cmd)
+    from espnet2_kd.asr.decode_config import DecodeConfig
+
     with TemporaryDirectory() as scratch:
         teacher = Path(scratch) / "teacher"
         problems = _problems(args.teacher_config, lambda: _make_teacher(args, teacher)) if args.teacher_config else []
@@ -47,12 +50,14 @@ def main(cmd: list[str] | None = None) -> int:
         for config in args.configs if not problems else []:
             problems += _problems(config, lambda config=config: _try_student(args, config, teacher, Path(scratch)))
             gc.collect()  # a student and its teacher hold each other: two of the next size may not fit beside them
+    for config in args.inference_configs:
+        problems += _problems(config, lambda config=config: DecodeConfig.read(config))
     for problem in problems:
         print(f"mistake in {' '.join(problem.split())}", file=sys.stderr)
     return int(bool(problems))
 
 
-def _problems(config: Path, work: Callable[[], None]) -> list[str]:
+def _problems(config: Path, work: Callable[[], object]) -> list[str]:
     from espnet2_kd.asr.load import ExperimentError
     from espnet2_kd.asr.model_pack import PackError
     from espnet2_kd.data.problems import DataError

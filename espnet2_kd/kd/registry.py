@@ -14,13 +14,13 @@ class ConfigError(ValueError):
     """A distillation setting that cannot be built; the message says which and what would be valid."""
 
 
-def nearest(name: Any, valid: Iterable[str], limit: int = 3) -> str:
-    """`did you mean ...` with the names closest to `name`, or the full list when none is close."""
+def nearest(name: Any, valid: Iterable[str], limit: int = 3, all_of_them: bool = True) -> str:
+    """`did you mean ...` with the names closest to `name`, or the full list when none is close and there may be a list."""
     valid = sorted(valid)
     close = difflib.get_close_matches(str(name), valid, n=limit, cutoff=0.5)
     if close:
         return "did you mean " + ", ".join(close) + "?"
-    return "valid: " + ", ".join(valid)
+    return "valid: " + ", ".join(valid) if all_of_them else "none is named like it"
 
 
 def as_keywords(given: Any, where: str) -> dict[str, Any]:

@@ -49,4 +49,8 @@ def build_schedule(spec: float | dict, where: str):
         if not fits(spec, float):
             raise ConfigError(f"{where}: weight: a finite number is expected, not {spec!r:.80}")
         return Constant(spec)
+    if isinstance(spec, str) and spec not in SCHEDULES.classes:
+        raise ConfigError(
+            f"{where}: weight: a number, or a schedule such as {{warmup: {{...}}}}, is expected, not {spec!r:.80}"
+        )
     return SCHEDULES.build(spec, where)

@@ -12,6 +12,7 @@ from espnet2.utils import config_argparse
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet2_kd.data.documents import read_yaml
+from espnet2_kd.kd.registry import nearest
 from espnet2_kd.tasks.conf_option import ConfOption
 
 BASE = "base"
@@ -71,5 +72,7 @@ class ArgumentParser(config_argparse.ArgumentParser):
         """Set defaults, or raise ValueError for a name that is no option."""
         unknown = sorted(values.keys() - {action.dest for action in self._actions})
         if unknown:
-            raise ValueError(f"unrecognized arguments: {', '.join(unknown)} (from {source})")
+            known = [action.dest for action in self._actions]
+            said = "; ".join(f"{name}: {nearest(name, known, all_of_them=False)}" for name in unknown)
+            raise ValueError(f"{source}: no such option: {said}")
         self.set_defaults(**values)

@@ -185,3 +185,29 @@ def test_the_tables_are_remembered(own, capsys):
     main([str(own), "data", "--only", "train"])
     main([str(own), "data", "--only", "dev"])
     assert Path("data/.sources").read_text().splitlines() == [str(own.absolute())]
+
+
+def test_a_set_that_a_table_makes_no_more_is_removed(own, capsys):
+    """Else a renamed split would leave the old one to be trained on; what other tables made stays."""
+    more = own.with_name("more.tsv")
+    more.write_text("utt_id\tspeaker\tpath\tsplit\nx\tdora\twavs/a.wav\ttest\ny\tdora\twavs/b.wav\tdev\n")
+    main([str(own), "data"])
+    main([str(more), "data"])
+    own.write_text(own.read_text().replace("\ttrain\t", "\tTraining\t").replace("\tdev\t", "\tvalid\t"))
+    capsys.readouterr()
+    main([str(own), "data"])
+    assert sorted(path.name for path in Path("data").glob("[!.]*")) == ["Training", "dev", "test", "valid"]
+    assert "data/train: removed, since these tables make it no more" in capsys.readouterr().out
+    main([str(own), "data", "--only", "valid"])
+    assert sorted(path.name for path in Path("data").glob("[!.]*")) == ["Training", "dev", "test", "valid"]
+
+
+def test_a_table_without_words_says_so(own, capsys):
+    main([str(own), "data", "--text_column", "said"])
+    assert "data/dev: no transcripts: no table has a column said (--text_column names another)" in capsys.readouterr().out
+
+
+def test_data_that_is_a_file_is_refused(own, capsys):
+    with pytest.raises(SystemExit):
+        main([str(own), str(own)])
+    assert f"{own}: is a file" in capsys.readouterr().err

@@ -62,6 +62,13 @@ stages_of() {
     [ "${output}" = "kd.sh: invalid option --foo" ]
 }
 
+@test "an option of local/data.sh is told where to go" {
+    mkdir -p local && printf 'corpus=""  # where it lies\n' >local/data.sh
+    run "${kd}" "${sets[@]}" --corpus here
+    [ "${status}" -eq 1 ]
+    [ "${output}" = 'kd.sh: invalid option --corpus, it is one of local/data.sh: --local_data_opts "--corpus ..."' ]
+}
+
 @test "a word that is no option is named, with status 2" {
     run "${kd}" "${sets[@]}" train
     [ "${status}" -eq 2 ]
@@ -74,6 +81,15 @@ stages_of() {
     [ "${output}" = "kd.sh: --valid_set is not set" ]
     run "${kd}" "${sets[@]}" --nj many
     [ "${output}" = "kd.sh: --nj many: expected a number" ]
+    for given in "--nj 0|--nj 0: expected a number from 1" "--nbpe many|--nbpe many: expected a number from 1" \
+        "--seeds 1,2|--seeds '1,2': expected numbers with blanks between them" \
+        "--skip_stages 4,5|--skip_stages '4,5': expected numbers with blanks between them" \
+        "--stage 5 --stop_stage 2|--stage 5 --stop_stage 2: no stage is left to run" "--stage 12|--stage 12: the last one is 8"; do
+        read -ra wrong <<<"${given%|*}"
+        run "${kd}" "${sets[@]}" "${wrong[@]}"
+        [ "${status}" -eq 1 ]
+        [ "${output}" = "kd.sh: ${given#*|}" ]
+    done
     run "${kd}" "${sets[@]}" --teacher_config conf/none.yaml
     [ "${output}" = "kd.sh: no such file: ${recipe}/conf/none.yaml" ]
     echo "base: gone.yaml" >conf/train_kd.yaml
@@ -129,7 +145,7 @@ stages_of() {
         run "${kd}" "${sets[@]}" --dry_run true --stage "${first}" --unlabelled_set wild
         [[ "$(grep -nm 1 bin.rehearse <<<"${output}" | cut -d: -f1)" -lt "$(grep -nm 1 bin.asr_train <<<"${output}" | cut -d: -f1)" ]]
         line=$(grep -m 1 bin.rehearse <<<"${output}")
-        [[ "${line}" == *"--teacher_config conf/train_teacher.yaml --teacher_file valid.loss_transducer.ave.pth --unlabelled_dir dump/raw/wild"* ]]
+        [[ "${line}" == *"--teacher_config conf/train_teacher.yaml --teacher_file valid.loss_transducer.ave.pth --inference_configs conf/decode.yaml --unlabelled_dir dump/raw/wild"* ]]
         [[ "${line}" == *"--configs conf/train_student.yaml conf/train_kd.yaml -- --output_dir exp/rehearsal"* ]]
         [[ "${line}" == *"dump/raw/wild/utt2num_samples"*"--normalize global_mvn"* ]]
     done

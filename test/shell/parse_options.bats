@@ -114,6 +114,12 @@ SCRIPT
     [[ "${output}" == *"invalid option --wholly_other" ]]
 }
 
+@test "an option in place of a value is named" {
+    run bash "${script}" --stage --use_it true
+    [ "${status}" -eq 1 ]
+    [[ "${output}" == *"option --stage needs a value, and --use_it is the next option" ]]
+}
+
 @test "a help_message of the script's own comes first" {
     sed -i 's/^set -euo pipefail$/help_message="Ask me."/' "${script}"
     run bash "${script}" --help

@@ -9,6 +9,14 @@ check_options() {
     ((num_nodes < 2)) || [[ " ${cuda_cmd} " == *" --backend slurm "* ]] ||
         fail "--num_nodes ${num_nodes}: trainings on several machines go through Slurm; set cmd_backend=slurm"
     [[ ${teacher_seed} =~ ^[0-9]*$ ]] || fail "--teacher_seed ${teacher_seed}: expected a number"
+    for name in nj inference_nj nbpe; do
+        [[ ${!name} =~ ^[1-9][0-9]*$ ]] || fail "--${name} ${!name}: expected a number from 1"
+    done
+    for name in seeds skip_stages; do
+        [[ ${!name} =~ ^[0-9\ ]*$ ]] || fail "--${name} '${!name}': expected numbers with blanks between them"
+    done
+    ((stage <= stop_stage)) || fail "--stage ${stage} --stop_stage ${stop_stage}: no stage is left to run"
+    ((stage < ${#STAGES[@]})) || fail "--stage ${stage}: the last one is $((${#STAGES[@]} - 1))"
     for name in train_set valid_set test_sets seeds distill_configs inference_config; do
         [[ -n ${!name} ]] || fail "--${name} is not set"
     done

@@ -148,9 +148,7 @@ stage_1_data() {
         [[ -f data/${dset}/wav.scp ]] || "${dry_run}" || rm -f data/.done
     done
     once data/.done local/* -- ./local/data.sh "${data_opt_list[@]}"
-    for dset in "${train_set}" "${valid_set}" "${test_set_list[@]}"; do
-        run python3 -m espnet2_kd.bin.data_dir validate "${pipes[@]}" "data/${dset}"
-    done
+    run python3 -m espnet2_kd.bin.data_dir validate "${pipes[@]}" data/{"${train_set}","${valid_set}"} "${test_set_list[@]/#/data/}"
     [[ -z ${unlabelled_set} ]] || run python3 -m espnet2_kd.bin.data_dir validate --no_text "${pipes[@]}" "data/${unlabelled_set}"
 }
 

@@ -4,6 +4,8 @@
 KD_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 export KD_ROOT
 KD_VENV=${KD_VENV:-${KD_ROOT}/tools/venv}
+[[ $- != *i* || -x ${KD_VENV}/bin/python ]] ||  # scripts say so themselves
+    printf 'path.sh: no environment in %s: please type  make -C %s setup\n' "${KD_VENV}" "${KD_ROOT}" >&2
 # Debian puts sclite and its companions outside the PATH.
 export PATH="${KD_VENV}/bin:${KD_ROOT}/utils:${PATH}:/usr/lib/sctk/bin"
 export PYTHONPATH="${KD_ROOT}${PYTHONPATH:+:${PYTHONPATH}}"

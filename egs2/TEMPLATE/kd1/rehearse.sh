@@ -5,11 +5,11 @@
 # shapes that do not meet, are to be known before the first training, not after it.
 rehearse() {
     local -a inputs train_argv
-    mapfile -t inputs < <(with_bases "${config_list[@]}")
+    mapfile -t inputs < <(with_bases "${config_list[@]}" "${inference_list[@]}")
     asr_train "${expdir}/rehearsal" "${normalisation[@]}"
     once "${expdir}/rehearsal/.done" "${inputs[@]}" "${token_dir}/tokens.txt" "${stats_dir}"/{train/feats_stats.npz,{train,valid}/speech_shape} -- \
         "${decode_command[@]}" --follow '^mistake in ' "${expdir}/rehearsal/rehearsal.log" python3 -m espnet2_kd.bin.rehearse --exp_dir "${expdir}" \
         ${teacher_config:+--teacher_config "${teacher_config}"} --teacher_file "${inference_asr_model}" \
-        ${unlabelled_set:+--unlabelled_dir "${unlabelled_dir}"} \
+        --inference_configs "${inference_list[@]}" ${unlabelled_set:+--unlabelled_dir "${unlabelled_dir}"} \
         --shape_files "${stats_dir}"/{train,valid}/speech_shape ${unlabelled_set:+"${unlabelled_dir}/utt2num_samples"} --fs "${fs}" --configs "${distill_config_list[@]}" -- "${train_argv[@]:3}"
 }
