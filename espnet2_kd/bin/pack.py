@@ -16,8 +16,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kind", default="asr", choices=("asr", "intent"), help="intents have ESPnet2's shortest names"
     )
-    parser.add_argument("--option", action="append", default=[], type=Path, help="one more file that config.yaml names")
-    parser.add_argument("--tokenizer", type=Path, help="folder of a Hugging Face tokenizer that config.yaml names")
+    parser.add_argument(
+        "--option", action="append", default=[], type=Path, help="one more file; those that config.yaml names are found"
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, help="folder of a Hugging Face tokenizer, where config.yaml does not name it"
+    )
     parser.add_argument("--decoding", type=Path, help="YAML of the search that the model was scored with")
     parser.add_argument("--results", type=Path, help="JSON of the recipe's report, for the table of the card")
     parser.add_argument("--corpus", default=_corpus(), help="name of the corpus, for the card")
@@ -38,6 +42,33 @@ def main(cmd: list[str] | None = None) -> int:
     return one_line_errors(pack, get_parser().parse_args(cmd))
 
 
+def named_files(config: Path) -> tuple[list[Path], Path | None]:
+    """Files that the configuration of an experiment names, such as statistics, and the folder of its tokenizer, if it has one.
+
+    Raises PackError for what cannot be found from here.
+    """
+    from espnet2_kd.asr.load import PATH_CONF_KEYS, PATH_OPTIONS, read_config
+    from espnet2_kd.asr.model_pack import PackError
+
+    settings = read_config(config)
+    names = {option: settings.get(option) for option in PATH_OPTIONS}
+    names |= {
+        f"{conf}.{key}": (settings.get(conf) or {}).get(key) for conf, keys in PATH_CONF_KEYS.items() for key in keys
+    }
+    files, folder = [], None
+    for option, name in names.items():
+        path = Path(name) if isinstance(name, str) else None
+        if path is None or (option == "bpemodel" and not path.exists()):  # a tokenizer may be a name on the hub
+            continue
+        if option == "bpemodel" and path.is_dir():
+            folder = path
+        elif path.is_file():
+            files.append(path)
+        elif not path.is_absolute():  # else it is refused as a place of this machine
+            raise PackError(f"{config}: {option}: {path}: not found from here: pack it in the directory of its recipe")
+    return files, folder
+
+
 def pack(args: argparse.Namespace) -> None:
     """Write the archive that the options describe, and list its members; raises what ``main`` reports."""
     import yaml
@@ -49,6 +80,7 @@ def pack(args: argparse.Namespace) -> None:
     prefix = {"asr": "asr_", "intent": ""}[args.kind]
     model, config = args.exp / args.model_file, args.exp / "config.yaml"
     require_files([model, config, *args.option, *([args.decoding] if args.decoding else [])])
+    named, folder = named_files(config)
     weights = student_weights(model)
     shared = describe(
         *(args.exp, len(weights), args.outpath, args.kind, args.results, args.decoding),
@@ -66,8 +98,8 @@ def pack(args: argparse.Namespace) -> None:
         args.outpath,
         {f"{prefix}model_file": model},
         {f"{prefix}train_config": config},
-        args.option,
-        args.tokenizer,
+        sorted({*args.option, *named}),
+        args.tokenizer or folder,
         texts,
         {model: weights},
     )

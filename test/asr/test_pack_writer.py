@@ -59,6 +59,23 @@ def test_espnets_unpacker_and_ours_read_it(exp, tmp_path, capsys):
     assert again.read_bytes() == (tmp_path / "m.zip").read_bytes()
 
 
+def test_what_the_configuration_names_comes_along(exp, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "texts/bert"
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("[UNK]\na\n")
+    edit(exp, token_type="hugging_face", bpemodel=str(folder))
+    assert main(["--exp", f"exp/{exp.name}", "--outpath", str(tmp_path / "m.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "m.zip") as bundle:
+        assert {STATS, "files/bert/vocab.txt"} <= set(bundle.namelist())
+    load_model(tmp_path / "m.zip", "none.pth")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--exp", str(exp), "--outpath", str(tmp_path / "n.zip")]) == 1
+    assert (
+        f"stats_file: {STATS}: not found from here: pack it in the directory of its recipe" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "n.zip").exists()
+
+
 def test_what_only_distillation_needs_is_left_out(exp, tmp_path):
     state = torch.load(exp / NAME)
     torch.save({**state, "kd.heads.l4.weight": torch.ones(3)}, exp / NAME)

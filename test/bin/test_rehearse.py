@@ -78,7 +78,9 @@ def test_every_mistake_is_named(rehearsed):
     assert "no loss named 'distanse'" in mistakes["no_loss"]
     assert "unexpected keyword argument 'blocks'" in mistakes["no_keyword"]
     assert "--encoder must be one of" in mistakes["no_encoder"]
-    assert mistakes["no_option"].endswith("no_option.yaml: no such option: encodr: did you mean encoder, decoder, preencoder?")
+    assert mistakes["no_option"].endswith(
+        "no_option.yaml: no such option: encodr: did you mean encoder, decoder, preencoder?"
+    )
     assert mistakes["no_file"] == "--init_param elsewhere/model.pth: no such file"
     assert "no submodule 'decodr'" in mistakes["no_part"] and "did you mean decoder" in mistakes["no_part"]
 

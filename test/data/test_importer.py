@@ -204,7 +204,9 @@ def test_a_set_that_a_table_makes_no_more_is_removed(own, capsys):
 
 def test_a_table_without_words_says_so(own, capsys):
     main([str(own), "data", "--text_column", "said"])
-    assert "data/dev: no transcripts: no table has a column said (--text_column names another)" in capsys.readouterr().out
+    assert (
+        "data/dev: no transcripts: no table has a column said (--text_column names another)" in capsys.readouterr().out
+    )
 
 
 def test_data_that_is_a_file_is_refused(own, capsys):

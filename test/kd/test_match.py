@@ -248,7 +248,10 @@ TERM = {"name": "t", "student": "s"}
         ),
         ({"loss": "mse", "weight": {"warmup": {"weight": 10**400, "steps": 5}}}, "weight: float is expected"),
         ({"loss": "mse", "weight": float("inf")}, "a finite number is expected, not inf"),
-        ({"loss": "mse", "weight": "1e-3"}, "weight: a number, or a schedule such as {warmup: {...}}, is expected, not '1e-3'"),
+        (
+            {"loss": "mse", "weight": "1e-3"},
+            "weight: a number, or a schedule such as {warmup: {...}}, is expected, not '1e-3'",
+        ),
         ({"loss": "mse", "weight": 1, "match": {"pad_text": [1]}}, "match 'pad_text': keywords are written"),
         ({"loss": "mse", "weight": 1, "match": {"pad_text": {"mask": 1}}}, "mask: bool is expected"),
         ({"loss": "mse", "weight": 1, "per": [1]}, "per: "),

@@ -58,7 +58,10 @@ def test_parser_reads_as_espnet2_does(write, capsys):
     stock = vars(ASRTask.get_parser().parse_args(["--config", str(whole), *options]))
     assert {key: ours[key] for key in stock if key != "config"} == {k: v for k, v in stock.items() if k != "config"}
     assert ours["optim_conf"] == {"weight_decay": 0.1, "eps": 1e-6, "lr": 0.5}
-    for content, message in (("max_epochs: 3\n", "bad.yaml: no such option: max_epochs: did you mean max_epoch, "), ("base: none.yaml\n", "no such file: ")):
+    for content, message in (
+        ("max_epochs: 3\n", "bad.yaml: no such option: max_epochs: did you mean max_epoch, "),
+        ("base: none.yaml\n", "no such file: "),
+    ):
         with pytest.raises(SystemExit):
             KDASRTask.get_parser().parse_args(["--config", str(write("bad.yaml", content))])
         assert message in capsys.readouterr().err
