@@ -62,6 +62,15 @@ stages_of() {
     [ "${output}" = "kd.sh: invalid option --foo" ]
 }
 
+@test "a stage names what an earlier one has not made" {
+    call='. "$1/utils/once.sh"; . "$1/egs2/TEMPLATE/kd1/run_stages.sh"; number=6; need "4 or 5" conf/decode.yaml exp/asr_none/x.pth'
+    run bash -c "dry_run=false; ${call}" kd.sh "${root}"
+    [ "${status}" -eq 1 ]
+    [ "${output}" = "kd.sh: stage 6 needs exp/asr_none/x.pth, which is not there: run stage 4 or 5 first" ]
+    run bash -c "dry_run=true; ${call}" kd.sh "${root}"
+    [ "${status}" -eq 0 ]
+}
+
 @test "an option of local/data.sh is told where to go" {
     mkdir -p local && printf 'corpus=""  # where it lies\n' >local/data.sh
     run "${kd}" "${sets[@]}" --corpus here

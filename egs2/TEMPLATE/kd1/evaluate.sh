@@ -21,6 +21,8 @@ decode_set() {
     local exp=$1 config=$2 aligner=$4 from out jobs lm
     local -a model=(--exp "${exp}" --model_file "${inference_asr_model}" --config "${config}")
     from=$(test_dir "$3")
+    need 2 "${from}/wav.scp"
+    need "4 or 5" "${exp}/${inference_asr_model}"
     out=${exp}/$(tag_of "${config}")/$3
     jobs=$(num_jobs "${inference_nj}" "${from}/wav.scp")
     lm=$(value_of lm "${config}")/valid.loss.ave.pth
@@ -65,6 +67,7 @@ stage_7_score() {
             for dset in "${test_set_list[@]}"; do
                 from=$(test_dir "${dset}")
                 out=${exp}/$(tag_of "${config}")/${dset}
+                need 6 "${out}/text"
                 once "${out}/.scored" "${out}/text" "${from}"/{text,utt2spk} -- \
                     python3 -m espnet2_kd.bin.score --ref "${from}/text" --hyp "${out}/text" \
                     --utt2spk "${from}/utt2spk" --token_dir "${token_dir}" --output_dir "${out}"

@@ -230,6 +230,7 @@ asr_train() {
 stage_3_stats() {
     local jobs logdir=${stats_dir}/logdir
     local -a train_argv inputs
+    need 2 {"${train_dir}","${valid_dir}"}/wav.scp "${token_dir}/tokens.txt"
     mapfile -t inputs < <(with_bases "${config_list[0]}")
     # Audio may change behind the same paths; its lengths then tell.
     inputs+=({"${train_dir}","${valid_dir}"}/{wav.scp,text,utt2num_samples} "${token_dir}/tokens.txt")

@@ -5,6 +5,8 @@
 # shapes that do not meet, are to be known before the first training, not after it.
 rehearse() {
     local -a inputs train_argv
+    need 2 {"${train_dir}","${valid_dir}"}/wav.scp "${token_dir}/tokens.txt"
+    need 3 "${stats_dir}"/{train/feats_stats.npz,{train,valid}/speech_shape}
     mapfile -t inputs < <(with_bases "${config_list[@]}" "${inference_list[@]}")
     asr_train "${expdir}/rehearsal" "${normalisation[@]}"
     once "${expdir}/rehearsal/.done" "${inputs[@]}" "${token_dir}/tokens.txt" "${stats_dir}"/{train/feats_stats.npz,{train,valid}/speech_shape} -- \

@@ -24,6 +24,15 @@ set_commands() {
     done
 }
 
+# need STAGE FILE...: fails unless the files are there that an earlier stage makes.
+need() {
+    local made_by=$1 file
+    ! "${dry_run}" || return 0
+    for file in "${@:2}"; do
+        [[ -e ${file} ]] || fail "stage ${number} needs ${file}, which is not there: run stage ${made_by} first"
+    done
+}
+
 # note_stage WORD...: adds what has become of the stage in hand to its file in ${expdir}/.stages, for espnet2_kd.bin.status.
 note_stage() {
     [[ -z ${stage_file:-} ]] || printf '%s %s %s\n' "$(date +%s)" "$1" "${*:2}" >>"${stage_file}"
