@@ -411,9 +411,9 @@ run.py --backend slurm --mem 4G --rotate --gpu 0 x.log false" ]
 
 @test "an experiment keeps its command, and is not continued from another configuration" {
     pretend_python
-    mkdir -p data/token_list/bpe_unigram30 dump/raw/train exp/asr_stats_raw_bpe_unigram30/{train,valid}
-    touch data/token_list/bpe_unigram30/tokens.txt dump/raw/train/{wav.scp,text}
-    touch exp/asr_stats_raw_bpe_unigram30/{train,valid}/{speech_shape,text_shape.bpe}
+    mkdir -p data/token_list/bpe_unigram30 dump/raw/{train,valid} exp/asr_stats_raw_bpe_unigram30/{train,valid}
+    touch data/token_list/bpe_unigram30/tokens.txt dump/raw/{train,valid}/{wav.scp,text}
+    touch exp/asr_stats_raw_bpe_unigram30/{train,valid}/{speech_shape,text_shape.bpe,feats_stats.npz}
     run "${kd}" "${sets[@]}" --stage 4 --stop_stage 4
     [ "${status}" -eq 0 ]
     grep -q -- '--stage 4' exp/asr_train_teacher_seed1/run.sh
