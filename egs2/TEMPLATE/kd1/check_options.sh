@@ -17,7 +17,8 @@ check_options() {
     done
     ((stage <= stop_stage)) || fail "--stage ${stage} --stop_stage ${stop_stage}: no stage is left to run"
     ((stage < ${#STAGES[@]})) || fail "--stage ${stage}: the last one is $((${#STAGES[@]} - 1))"
-    for name in train_set valid_set test_sets seeds distill_configs inference_config; do
+    ((stop_stage < 6)) || [[ -n ${inference_config} ]] || fail "--inference_config is not set"
+    for name in train_set valid_set test_sets seeds distill_configs; do
         [[ -n ${!name} ]] || fail "--${name} is not set"
     done
     [[ ${token_type} =~ ^(bpe|char|word)$ || -n ${hf_model} ]] ||

@@ -140,7 +140,7 @@ recognise() {
         --local_data_opts "${local_data_opts}" --synthetic "${synthetic}" \
         --speed_perturb_factors "${speed_perturb_factors}" --min_wav_duration "${min_wav_duration}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
         --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" --asr_args "${acoustic_args}" \
-        --teacher_config "${config}" --distill_configs "${config}" --inference_config "${config}"
+        --teacher_config "${config}" --distill_configs "${config}" --inference_config ""
 }
 
 stage_1_data() {
