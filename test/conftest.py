@@ -8,6 +8,9 @@ import torch
 import yaml
 
 LETTERS = "abcdefghijklmnop"
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+WORDS = "please turn switch put the on off up down lamp heat radio now in kitchen could you a bit of light is it"
+BERT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 CIF_TOKENS = ["<blank>", "<unk>", *"abc", "<sos/eos>"]
 STUDENT = {"chunk_ms": 80, "left_ms": 160}
 FRONTEND = {"fs": "16k", "n_fft": 512, "hop_length": 160, "center": False}
@@ -64,6 +67,33 @@ def tiny_experiment(tmp_path_factory):
         return exp
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_bert(tmp_path_factory):
+    """Function: word pieces, after [PAD] [UNK] [CLS] [SEP] [MASK] -> directory of a random BERT; keywords are its configuration."""
+    transformers = pytest.importorskip("transformers")
+
+    def make(words, do_lower_case=True, **config):
+        folder = tmp_path_factory.mktemp("encoders") / "tiny-bert"
+        folder.mkdir()
+        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
+        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+        tokenizer = transformers.BertTokenizerFast.from_pretrained(folder, do_lower_case=do_lower_case)
+        tokenizer.save_pretrained(folder)
+        torch.manual_seed(0)
+        config = transformers.BertConfig(vocab_size=len(pieces), **BERT | config)
+        transformers.BertModel(config).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(make_bert):
+    """Directory of a random BERT that knows a few words, and letters, and reads 16 word pieces."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "max_position_embeddings": 16}
+    return make_bert([*WORDS.split(), *ALPHABET, *(f"##{x}" for x in ALPHABET)], initializer_range=0.3, **sizes)
 
 
 def random_cif(config, seed):

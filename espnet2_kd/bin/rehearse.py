@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from espnet2_kd.bin.command import end, rate
 
@@ -23,9 +23,15 @@ WRONG_CONFIG = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, A
 MAX_SHORTEST_MS = 10_000  # an encoder that needs more is no encoder of speech
 
 
+class HasParser(Protocol):
+    """A task of ESPnet2, or a module of a command."""
+
+    def get_parser(self) -> argparse.ArgumentParser: ...
+
+
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--configs", required=True, type=Path, nargs="+", help="of the students")
+    parser.add_argument("--configs", type=Path, nargs="*", default=[], help="of the students")
     parser.add_argument("--teacher_config", type=Path, help="of the teacher that the recipe trains")
     parser.add_argument("--teacher_file", help="the teacher's checkpoint, where a student does not name it")
     parser.add_argument("--exp_dir", type=Path, default=Path("exp"), help="where models may still be to be made")
@@ -35,6 +41,15 @@ def get_parser() -> argparse.ArgumentParser:
         "--shape_files", type=Path, nargs="*", default=[], help="samples of every utterance that will be trained on"
     )
     parser.add_argument("--fs", type=rate, default="16k", help="their sampling rate")
+    group = parser.add_argument_group(
+        "Classifiers of intents, whose acoustic front-end is the recogniser of --teacher_config"
+    )
+    group.add_argument("--intent_configs", type=Path, nargs="*", default=[], help="of the classifiers")
+    group.add_argument("--acoustic_exp", help="or this one, trained already")
+    group.add_argument("--classes", type=Path, help="list of all slot=value")
+    group.add_argument("--slow_rate", type=int, default=1, help="how many of its frames make one of the classifiers'")
+    group.add_argument("--text_model", help="text encoder that is to learn the intents and teach")
+    group.add_argument("--text_config", type=Path, help="how it is to learn")
     parser.add_argument("training", nargs="*", help="after --: options of espnet2_kd.bin.asr_train that all share")
     return parser
 
@@ -50,6 +65,14 @@ def main(cmd: list[str] | None = None) -> int:
         for config in args.configs if not problems else []:
             problems += _problems(config, lambda config=config: _try_student(args, config, teacher, Path(scratch)))
             gc.collect()  # a student and its teacher hold each other: two of the next size may not fit beside them
+        text = Path(scratch) / "text"
+        if args.text_config:
+            problems += _problems(args.text_config, lambda: _make_text_teacher(args, text))
+        for config in args.intent_configs if not problems else []:
+            problems += _problems(
+                config, lambda config=config: _try_classifier(args, config, teacher, text, Path(scratch))
+            )
+            gc.collect()
     for config in args.inference_configs:
         problems += _problems(config, lambda config=config: DecodeConfig.read(config))
     for problem in problems:
@@ -82,15 +105,14 @@ def _options(args: argparse.Namespace, config: Path, exp: Path, *more: str) -> l
     ]
 
 
-def _parse(cmd: list[str]) -> argparse.Namespace:
+def _parse(program: HasParser, cmd: list[str]) -> argparse.Namespace:
     """The options of a training; raises ConfigError for those that there are not."""
     from espnet2_kd.kd.registry import ConfigError
-    from espnet2_kd.tasks.asr import KDASRTask
 
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return KDASRTask.get_parser().parse_args(cmd)
+            return program.get_parser().parse_args(cmd)
     except SystemExit as error:
         raise ConfigError(said.getvalue().strip().rpartition("error: ")[2]) from error
 
@@ -117,17 +139,19 @@ def _make_teacher(args: argparse.Namespace, exp: Path) -> None:
     import torch
 
     from espnet2_kd.kd.teachers.espnet import CHECKPOINT
+    from espnet2_kd.tasks.asr import KDASRTask
 
     cmd = _options(args, args.teacher_config, exp)
-    _parse(cmd)
+    _parse(KDASRTask, cmd)
     torch.save(_build(args, cmd).state_dict(), exp / (args.teacher_file or CHECKPOINT))
 
 
 def _try_student(args: argparse.Namespace, config: Path, teacher: Path, scratch: Path) -> None:
     from espnet2_kd.kd.teachers.espnet import CHECKPOINT
+    from espnet2_kd.tasks.asr import KDASRTask
 
     exp = scratch / "students" / config.stem
-    given = _parse(_options(args, config, exp))
+    given = _parse(KDASRTask, _options(args, config, exp))
     if missing := [path for path in _to_be_made(given, args.exp_dir) if not path.exists()]:
         print(f"{config}: not tried, since {missing[0]} is still to be made")
         return
@@ -141,6 +165,34 @@ def _try_student(args: argparse.Namespace, config: Path, teacher: Path, scratch:
         more += ["--unlabelled_data_path_and_name_and_type", f"{args.unlabelled_dir}/wav.scp,speech,sound"]
         more += ["--unlabelled_shape_file", f"{args.unlabelled_dir}/utt2num_samples"]
     _build(args, _options(args, config, exp, *more))
+
+
+def _make_text_teacher(args: argparse.Namespace, folder: Path) -> None:
+    """A text encoder with a last layer as it is before fine-tuning."""
+    from espnet2_kd.bin import train_text_intents
+    from espnet2_kd.slu.text_model import TextIntentModel
+    from espnet2_kd.slu.text_sentences import read_classes
+
+    options = train_text_intents.options_of(_parse(train_text_intents, ["--config", str(args.text_config)]))
+    classes = read_classes(args.classes)
+    TextIntentModel.from_encoder(args.text_model, classes, options.pooling, options.dropout_rate).save(folder)
+
+
+def _try_classifier(args: argparse.Namespace, config: Path, ears: Path, text: Path, scratch: Path) -> None:
+    from espnet2_kd.kd.teachers.espnet import CHECKPOINT
+    from espnet2_kd.tasks.intent import KDIntentTask
+
+    cmd = [
+        *("--config", str(config), "--output_dir", str(scratch / "classifiers" / config.stem), "--ngpu", "0"),
+        *("--token_list", str(args.classes), "--acoustic_exp", args.acoustic_exp or str(ears)),
+        *("--acoustic_file", args.teacher_file or CHECKPOINT, "--model_conf", f"slow_rate={args.slow_rate}"),
+    ]
+    given = _parse(KDIntentTask, cmd)
+    if given.teacher and args.text_model and "model" not in given.teacher_conf:
+        cmd += ["--teacher_conf", f"model={text}"]
+    if any(term.get("match") == "token_pool" for term in given.kd_terms):
+        cmd += ["--train_data_path_and_name_and_type", "spans.scp,spans,kaldi_ark"]
+    KDIntentTask.main(cmd=[*cmd, "--dry_run", "true"])
 
 
 def _to_be_made(given: argparse.Namespace, exp_dir: Path) -> Iterator[Path]:

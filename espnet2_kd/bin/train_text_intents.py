@@ -40,6 +40,11 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def options_of(args: argparse.Namespace) -> TextOptions:
+    """Raises ConfigError for unusable ones."""
+    return TextOptions(**{option.name: getattr(args, option.name) for option in fields(TextOptions)})
+
+
 def main(cmd: list[str] | None = None) -> int:
     """Train; faults in options and data are said on stderr, status 1."""
     cmd = sys.argv[1:] if cmd is None else cmd
@@ -62,7 +67,7 @@ def main(cmd: list[str] | None = None) -> int:
 
 def train(args: argparse.Namespace, cmd: list[str]) -> None:
     """Read, train and save; raises ConfigError or DataError."""
-    options = TextOptions(**{option.name: getattr(args, option.name) for option in fields(TextOptions)})
+    options = options_of(args)
 
     from espnet2_kd.slu.text_sentences import read_classes, read_labelled
 

@@ -113,3 +113,67 @@ def test_an_utterance_without_a_frame_is_named(rehearsed):
     assert status == 1 and mistakes.keys() == {"teacher"}
     assert mistakes["teacher"].startswith("ann-1 has 0.172 s, of which this encoder makes no frame")
     assert mistakes["teacher"].endswith("--min_wav_duration 0.18")
+
+
+NONE = """
+decoder: speech_transformer
+decoder_conf: {size: 16, attention_heads: 2, linear_units: 16, num_blocks: 2}
+optim: adam
+"""
+TAUGHT = """
+base: none.yaml
+teacher: hf_sentence
+kd_terms:
+- {name: hidden, student: decoder.layers.1, teacher: encoder.layer.1, match: pad_text, head: projection, per: token, loss: mse, weight: 0.4}
+"""
+CLASSIFIERS = {
+    "none": NONE,
+    "taught": TAUGHT,
+    "pooled": TAUGHT.replace("pad_text", "token_pool"),
+    "answers": "base: none.yaml\nteacher: hf_sentence\nkd_terms:\n"
+    "- {name: answers, student: decoder, teacher: classes, loss: output_kl, weight: 1.0}\n",
+    "deep": TAUGHT.replace("encoder.layer.1", "encoder.layer.5"),
+    "no_match": TAUGHT.replace("pad_text", "pad_txt"),
+    "odd_heads": NONE.replace("attention_heads: 2", "attention_heads: 3"),
+}
+
+
+@pytest.fixture
+def rehearsed_intents(tmp_path, tiny_bert, capfd):
+    """As `rehearsed`, for classifiers on top of the recogniser."""
+    (tmp_path / "acoustic.yaml").write_text(TEACHER)
+    (tmp_path / "text.yaml").write_text("pooling: mean\n")
+    (tmp_path / "slips.yaml").write_text("pooling: middle\n")
+    (tmp_path / "tokens.txt").write_text("<blank>\n<unk>\na\nb\n<sos/eos>\n")
+    (tmp_path / "classes.txt").write_text("lamp=off\nlamp=on\nroom=hall\n")
+    for name, text in CLASSIFIERS.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+
+    def call(*names, text="text"):
+        status = rehearse.main(
+            [
+                *("--teacher_config", str(tmp_path / "acoustic.yaml"), "--teacher_file", "valid.loss.ave.pth"),
+                *("--classes", str(tmp_path / "classes.txt"), "--slow_rate", "2"),
+                *("--text_model", str(tiny_bert), "--text_config", str(tmp_path / f"{text}.yaml")),
+                *("--intent_configs", *(str(tmp_path / f"{name}.yaml") for name in names)),
+                *("--", "--token_type", "char", "--token_list", str(tmp_path / "tokens.txt"), "--output_dir", "unused"),
+            ]
+        )
+        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mistake in ")]
+        found = [line.removeprefix(f"mistake in {tmp_path}/").split(".yaml: ", 1) for line in lines]
+        return status, {name: what for name, what in found}
+
+    return call
+
+
+def test_classifiers_that_can_be_trained_pass(rehearsed_intents):
+    assert rehearsed_intents("none", "taught", "pooled", "answers") == (0, {})
+
+
+def test_mistakes_of_classifiers_are_named(rehearsed_intents):
+    wrong = ("deep", "no_match", "odd_heads")
+    status, mistakes = rehearsed_intents("none", *wrong)
+    assert status == 1 and mistakes.keys() == set(wrong)
+    assert "encoder.layer.5" in mistakes["deep"] and "pad_txt" in mistakes["no_match"]
+    status, mistakes = rehearsed_intents("none", text="slips")
+    assert status == 1 and mistakes.keys() == {"slips"} and "pooling" in mistakes["slips"]

@@ -20,26 +20,10 @@ CARRIERS = {
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("encoders") / "tiny-bert"
-    folder.mkdir()
+def bert(make_bert):
     words = " ".join(line for lines in CARRIERS.values() for line in lines).replace("{}", "").split()
-    words = [*words, *(word for table in (ACTIONS, THINGS) for said in table.values() for word in said)]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
-    transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(pieces),
-        max_position_embeddings=16,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-    )
-    transformers.BertModel(config).save_pretrained(folder)
-    return folder
+    words += [word for table in (ACTIONS, THINGS) for said in table.values() for word in said]
+    return make_bert(words, hidden_size=32, intermediate_size=48, max_position_embeddings=16)
 
 
 @pytest.fixture(scope="module")

@@ -16,19 +16,10 @@ LENS = [5, 2, 7]
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory):
+def bert(make_bert):
     """Directory of a random BERT of two layers that reads 12 word pieces; its dropout is heavy."""
-    folder = tmp_path_factory.mktemp("bert")
-    (folder / "vocab.txt").write_text(
-        "".join(f"{x}\n" for x in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"])
-    )
-    transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     rates = {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5, "initializer_range": 0.5}
-    config = transformers.BertConfig(vocab_size=13, max_position_embeddings=12, **sizes, **rates)
-    transformers.BertModel(config).save_pretrained(folder)
-    return folder
+    return make_bert("abcdefgh", max_position_embeddings=12, **rates)
 
 
 def batch(lens=LENS):

@@ -80,19 +80,10 @@ def local_module(monkeypatch):
 
 
 @pytest.fixture
-def chinese_bert():
-    """Return a function that writes a BERT of twelve thin layers with random weights and Chinese BERT's kind of tokenizer."""
-    import torch
-    import transformers
+def chinese_bert(make_bert):
+    """Function: sentences -> directory of a random BERT of twelve thin layers that reads their characters."""
 
-    def write(folder, sentences):
-        folder.mkdir()
-        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set("".join(sentences)))]
-        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
-        transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-        sizes = {"hidden_size": 16, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 16}
-        torch.manual_seed(0)
-        transformers.BertModel(transformers.BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(folder)
-        return folder
+    def make(sentences):
+        return make_bert(sorted(set("".join(sentences))), num_hidden_layers=12, intermediate_size=16)
 
-    return write
+    return make

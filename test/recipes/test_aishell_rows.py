@@ -116,8 +116,8 @@ def sentences(local_module):
 
 
 @pytest.fixture
-def bert(tmp_path, chinese_bert, sentences):
-    return chinese_bert(tmp_path / "bert", sentences)
+def bert(chinese_bert, sentences):
+    return chinese_bert(sentences)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -346,9 +346,7 @@ def test_mini_taught_by_bert(start):
 
 def test_aishell(start, recipe, chinese_bert, local_module, tmp_path):
     """Mandarin characters, a Chinese BERT, the whole depth of the models, and decoding with and without a language model."""
-    bert = chinese_bert(
-        tmp_path / "bert", [text.replace(" ", "") for text in local_module("aishell", "synthetic").SENTENCES]
-    )
+    bert = chinese_bert([text.replace(" ", "") for text in local_module("aishell", "synthetic").SENTENCES])
     conf = recipe("aishell").path / "conf"
     (conf / "lm_small.yaml").write_text(
         "lm: transformer\nlm_conf: {embed_unit: 8, att_unit: 8, head: 2, unit: 8, layer: 1}\nmax_epoch: 1\n"

@@ -48,19 +48,11 @@ def every_row():
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory):
+def bert(make_bert):
     """Directory of a random BERT of twelve thin layers that knows some words, and letters."""
-    folder = tmp_path_factory.mktemp("encoders") / "bert"
-    folder.mkdir()
     letters = "abcdefghijklmnopqrstuvwxyz0123456789'"
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split(), *letters, *(f"##{x}" for x in letters)]
-    pieces = list(dict.fromkeys(pieces))
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
-    transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 16}
-    torch.manual_seed(0)
-    transformers.BertModel(transformers.BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(folder)
-    return folder
+    pieces = [*WORDS.split(), *letters, *(f"##{x}" for x in letters)]
+    return make_bert(pieces, num_hidden_layers=12, intermediate_size=16)
 
 
 def test_rows_and_run_agree():

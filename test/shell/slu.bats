@@ -111,6 +111,15 @@ fails_with() {
     [ "$(grep -c 'intent_train .*--acoustic_exp ears.zip' <<<"${output}")" -eq 3 ]
 }
 
+@test "classifiers are rehearsed before the recogniser is trained, or on top of the one that is given" {
+    configs="--intent_configs conf/train_none.yaml conf/train_std.yaml conf/train_pool.yaml"
+    run "${slu}" "${sets[@]}" --dry_run true --stage 4 --stop_stage 4 --slow_rate 3
+    [ "${status}" -eq 0 ]
+    [[ "$(grep -m 1 -E 'bin\.(rehearse|asr_train)' <<<"${output}")" == *"bin.rehearse "*"--teacher_config conf/train_acoustic.yaml --teacher_file valid.loss.ave.pth "*"${configs} --classes data/token_list/label/tokens.txt --slow_rate 3 --text_model downloads/minilm --text_config conf/train_text.yaml --configs "* ]]
+    run "${slu}" "${sets[@]}" --dry_run true --stage 4 --stop_stage 4 --acoustic_exp ears.zip
+    [[ "${output}" == *"bin.rehearse --acoustic_exp ears.zip --teacher_file valid.loss.ave.pth ${configs} "* ]]
+}
+
 @test "a dry run lists the commands of all stages and makes nothing" {
     before=$(find . | sort)
     run "${slu}" "${sets[@]}" --dry_run true --seeds "1 2"

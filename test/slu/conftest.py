@@ -1,27 +1,10 @@
-"""Tiny random text encoders with real tokenizers."""
+"""A tiny random text encoder with a tokenizer of bytes."""
 
 import pytest
 import torch
 
 WORDS = "please turn switch put the on off up down lamp heat radio now in kitchen could you a bit of light is it"
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-
-
-@pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory):
-    """Directory of a random BERT that knows a few words, and letters, and reads 16 word pieces."""
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("encoders") / "tiny-bert"
-    folder.mkdir()
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split(), *LETTERS, *(f"##{x}" for x in LETTERS)]
-    pieces = list(dict.fromkeys(pieces))
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
-    transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.BertConfig(vocab_size=len(pieces), max_position_embeddings=16, initializer_range=0.3, **SIZES)
-    transformers.BertModel(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

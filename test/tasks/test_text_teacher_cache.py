@@ -31,20 +31,12 @@ TEXTS = {
 }
 LAYER = "encoder.layer.1"
 TERM = {"name": "plm", "student": "decoder", "teacher": LAYER, "head": "projection", "loss": "mse", "weight": 1.0}
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cab", "bad", "##de", *"abcdefghijklmnop"]
-PIECES += [f"##{letter}" for letter in "abcdefghijklmnop"]
+PIECES = ["cab", "bad", "##de", *"abcdefghijklmnop", *(f"##{letter}" for letter in "abcdefghijklmnop")]
 
 
 @pytest.fixture(scope="module")
-def saved_bert(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bert")
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in PIECES))
-    transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-    config = transformers.BertConfig(vocab_size=len(PIECES), max_position_embeddings=30, **sizes)
-    transformers.BertModel(config).save_pretrained(folder)
-    return folder
+def saved_bert(make_bert):
+    return make_bert(PIECES, max_position_embeddings=30)
 
 
 @pytest.fixture()
@@ -215,7 +207,8 @@ def test_another_model_vocabulary_or_setting_is_not_taken_for_it(config, bert, d
     conf["token_list"][3:5] = conf["token_list"][4:2:-1]
     path.write_text(yaml.safe_dump(conf))
     refused(path)
-    (bert / "vocab.txt").write_text("".join(f"{piece}\n" for piece in [*PIECES[:-2], *PIECES[-1:-3:-1]]))
+    pieces = (bert / "vocab.txt").read_text().splitlines()
+    (bert / "vocab.txt").write_text("".join(f"{piece}\n" for piece in [*pieces[:-2], *pieces[-1:-3:-1]]))
     refused(config())
     assert run(config(), data, tokens, root) == 0
     assert len(list(root.glob("*/index.jsonl"))) == 2

@@ -62,6 +62,7 @@ lang=noinfo               # language of the corpus, as en or zh, for the cards o
 license=""                # under which packed models are given away, as cc-by-4.0, for their cards
 hf_repo=""                # upload the packed students to the Hugging Face hub: user/name, if there are several each as user/name-<system>
 score_opts=""             # more options for the report, e.g. "--title Digits"
+rehearse_opts=""          # more for espnet2_kd.bin.rehearse: what is to be trained on top of these models
 
 COMMAND_LINE=("$@")
 # shellcheck source=path.sh
@@ -305,15 +306,12 @@ stage_5_distill() {
 
 stage_8_pack() {
     local exp results=${report%.md} spoken=${synthetic}
-    local -a options=(--option "${stats_dir}/train/feats_stats.npz")
     results=${expdir}/report/${results,,}.json
     [[ " ${score_opts} " != *" --synthetic true "* ]] || spoken=true
-    [[ ${token_type} != bpe ]] || options+=(--option "${token_dir}/bpe.model")
-    [[ ! -d ${hf_model} ]] || options+=(--tokenizer "${hf_model}")
     for exp in $(all_exps); do
         once "${exp}/.packed" "${exp}/${inference_asr_model}" "${exp}/config.yaml" "${results}" "${inference_list[0]}" -- \
             "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --exp "${exp}" \
-            --model_file "${inference_asr_model}" "${options[@]}" --results "${results}" --decoding "${inference_list[0]}" \
+            --model_file "${inference_asr_model}" --results "${results}" --decoding "${inference_list[0]}" \
             --lang "${lang}" ${license:+--license "${license}"} --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
     done
 }

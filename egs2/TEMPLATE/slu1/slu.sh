@@ -131,7 +131,7 @@ all_tests() {
     done
 }
 
-# recognise STAGE: one of the first stages, which are those of a recogniser.
+# recognise STAGE [OPTION...]: one of the first stages, which are those of a recogniser.
 recognise() {
     local config=${acoustic_config}
     [[ -z ${acoustic_exp} ]] || config=${intent_config_list[0]}  # any file: it is not trained
@@ -140,7 +140,7 @@ recognise() {
         --local_data_opts "${local_data_opts}" --synthetic "${synthetic}" \
         --speed_perturb_factors "${speed_perturb_factors}" --min_wav_duration "${min_wav_duration}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
         --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" --asr_args "${acoustic_args}" \
-        --teacher_config "${config}" --distill_configs "${config}" --inference_config ""
+        --teacher_config "${config}" --distill_configs "${config}" --inference_asr_model "${acoustic_model}" --inference_config "" "${@:2}"
 }
 
 stage_1_data() {
@@ -163,7 +163,17 @@ stage_3_stats() {
 }
 
 stage_4_acoustic() {
-    [[ -n ${acoustic_exp} ]] || recognise 4
+    local -a inputs classifiers=(--intent_configs "${intent_config_list[@]}" --classes "${class_list}" --slow_rate "${slow_rate}")
+    [[ -z ${text_model} ]] || classifiers+=(--text_model "${text_model}" --text_config "${text_config}")
+    if [[ -z ${acoustic_exp} ]]; then
+        recognise 4 --rehearse_opts "${classifiers[*]}"
+        return
+    fi
+    need 1 "${class_list}"
+    mapfile -t inputs < <(with_bases "${intent_config_list[@]}" ${text_model:+"${text_config}"})
+    once "${expdir}/rehearsal/.done" "${inputs[@]}" "${class_list}" -- \
+        "${decode_command[@]}" --follow '^mistake in ' "${expdir}/rehearsal/rehearsal.log" python3 -m espnet2_kd.bin.rehearse \
+        --acoustic_exp "${acoustic_exp}" --teacher_file "${acoustic_model}" "${classifiers[@]}"
 }
 
 # make_noisy FROM SET CONDITION SPLIT: a copy of a formatted directory in noise of recordings that only SPLIT has.
@@ -340,13 +350,12 @@ stage_9_score() {
 }
 
 stage_10_pack() {
-    local exp stats results=${expdir}/report/${report%.md}.json spoken=${synthetic}
+    local exp results=${expdir}/report/${report%.md}.json spoken=${synthetic}
     [[ " ${score_opts} " != *" --synthetic true "* ]] || spoken=true
     for exp in $(all_exps); do
-        stats=${exp}/acoustic_stats.npz
         once "${exp}/.packed" "${exp}/${intent_model}" "${exp}/config.yaml" "${results}" -- \
             "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --kind intent --exp "${exp}" \
-            --model_file "${intent_model}" --option "${stats}" --results "${results}" \
+            --model_file "${intent_model}" --results "${results}" \
             --lang "${lang}" ${license:+--license "${license}"} --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
     done
 }
