@@ -15,6 +15,18 @@ with_bases() {
     done
 }
 
+# require_configs CONFIG...: fails where one of them, or a base, is not there.
+require_configs() {
+    local config named_by
+    for config in "$@"; do
+        named_by=""
+        while read -r config; do
+            [[ -f ${config} ]] || fail "no such file: ${PWD}/${config}${named_by:+, the base of ${named_by}}"
+            named_by=${config}
+        done < <(with_bases "${config}")
+    done
+}
+
 # value_of KEY CONFIG: what the config, or the nearest of its bases, says of a key of the top level; nothing without it.
 value_of() {
     local config

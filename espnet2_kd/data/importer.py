@@ -77,15 +77,18 @@ def to_utterance(row: TsvRow, options: ImportOptions, problems: list[Problem]) -
     path = source_path(row, options.audio_root)
     if not path.is_file():
         problems.append(_problem(row, f"file not found: {path}", "correct the path, or give --audio_root"))
-    text = cells.get(options.text_column)
     label = {column: cells[column] for column in options.intent_columns if cells.get(column)}
+    text = cells.get(options.text_column)
+    text = normalise_spaces(text) if text is not None else None
+    if not label:
+        text = text or None  # with an intent, no words mean something: silence, or noise
     return Utterance(
         row,
         name,
         with_speaker_prefix(cells["utt_id"], cells["speaker"]),
         cells["speaker"],
         str(path),
-        None if text is None else normalise_spaces(text),
+        text,
         label or None,
     )
 
@@ -115,7 +118,11 @@ def write_sets(utterances: Sequence[Utterance], data_root: str | PathLike, probl
             without = [u for u in members if getattr(u, field_name) is None]
             if 0 < len(without) < len(members):
                 problems += [
-                    _problem(u.row, f"no {column}, but other lines of set {name} have one", f"fill in {column}")
+                    _problem(
+                        u.row,
+                        f"no {column}, but other lines of set {name} have one",
+                        f"fill in {column}, or remove the line",
+                    )
                     for u in without
                 ]
     problems += form_problems(utterance.label_line() for utterance in utterances if utterance.label)

@@ -116,15 +116,28 @@ def _stage(path: Path, number: int, name: str, own: Sequence[Step]) -> Stage:
 
 
 def render(found: list[Step], everything: bool, of_recipe: Sequence[Stage] = ()) -> str:
-    """Lines of the stages, then a line for each step; of those that are done only how many, unless `everything` is asked for."""
+    """Lines of the stages, then a line for each step.
+
+    Of steps that are done only how many, unless `everything` is asked for; neither those that were begun with other options,
+    or in a system that is not wanted any more: their stage has come to its end without them.
+    """
     done = sum(step.state == DONE for step in found)
-    shown = [step for step in found if everything or step.state != DONE]
+    ends = {one.number: one.since for one in of_recipe if one.state == DONE and one.since is not None}
+    left = [
+        step
+        for step in found
+        if step.state in (FAILED, INTERRUPTED) and step.stage in ends and step.since < ends[step.stage]
+    ]
+    shown = [step for step in found if everything or (step.state != DONE and step not in left)]
     rows = [(str(one.number), one.name, one.state, _when(one.since), one.detail) for one in of_recipe]
     parts = [columns(("stage", "", "state", "since", ""), rows, left=5)] if rows else []
     if shown:
         lines = [(step.where, step.state, _when(step.since), step.detail) for step in shown]
         parts.append(columns(("step", "state", "since", ""), lines, left=4))
-    return "\n\n".join([*parts, f"{done} of {len(found)} steps that were begun are done"])
+    count = f"{done} of {len(found)} steps that were begun are done"
+    if left:
+        count += f", {len(left)} left by earlier runs{'' if everything else ' (--all shows them)'}"
+    return "\n\n".join([*parts, count])
 
 
 def _when(since: datetime | None) -> str:

@@ -98,6 +98,24 @@ def test_columns_in_any_order_become_tables(own):
     assert sorted(path.name for path in Path("data").glob("[!.]*")) == ["train", "valid"]
 
 
+def test_what_has_no_words_either_means_something_or_needs_them(own):
+    """Without intents, an empty cell is no text: none for a whole set, or a line at fault."""
+    lines = own.read_text().splitlines()
+    cells = [line.split("\t") for line in lines]
+    own.write_text("".join("\t".join(row[:5] + row[6:]) + "\n" for row in cells))
+    with pytest.raises(
+        DataError, match=r"all\.tsv:4: u3: no text, but other lines of set train have one: fill in text, or rem"
+    ):
+        import_tsv([own], "data", ImportOptions())
+    own.write_text(
+        "".join(
+            "\t".join([row[0], row[1] if n == 0 else "", *row[2:5], *row[6:]]) + "\n" for n, row in enumerate(cells)
+        )
+    )
+    made = import_tsv([own], "data", ImportOptions())
+    assert [sorted(data.tables) for data in made] == [["utt2spk", "wav.scp"]] * 2
+
+
 def test_selected_splits_other_root_and_several_slots(own):
     os.rename("corpus/wavs", "wavs")
     main([str(own), "data", "--audio_root", ".", "--only", "dev", "--intent_column", "intent speaker"])

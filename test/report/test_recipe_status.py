@@ -174,3 +174,23 @@ def test_stages(tmp_path, capsys):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert shown == ["3", "train", "interrupted", "1 step to be done again"]
+
+
+def test_what_a_stage_came_to_its_end_without(tmp_path, capsys):
+    """A step of a stage that failed, and is not part of it since the options were changed."""
+    assert run_recipe(tmp_path, "bash -c 'exit 3'").wait() == 3
+    assert main([str(tmp_path)]) == 0
+    assert "dump/.b" in capsys.readouterr().out
+    lock = tmp_path / "dump/.b.lock"
+    (lock.parent / ".c.lock").write_text(lock.read_text())
+    for name in (".b.lock", ".b.started"):
+        if (path := tmp_path / "dump" / name).exists():
+            os.utime(path, (1e9, 1e9))
+    stage = tmp_path / "exp/.stages/2.stage"
+    stage.write_text(f"{int(time.time()) - 60} begun host 1\n{int(time.time()) - 50} done 10\n")
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "dump/.b" not in out and "1 left by earlier runs (--all shows them)" in out
+    assert "dump/.c" in out, "begun after the stage had come to its end"
+    assert main([str(tmp_path), "--all"]) == 0
+    assert "dump/.b" in capsys.readouterr().out

@@ -103,7 +103,7 @@ stages_of() {
     [ "${output}" = "kd.sh: no such file: ${recipe}/conf/none.yaml" ]
     echo "base: gone.yaml" >conf/train_kd.yaml
     run "${kd}" "${sets[@]}"
-    [ "${output}" = "kd.sh: no such file: ${recipe}/conf/gone.yaml" ]
+    [ "${output}" = "kd.sh: no such file: ${recipe}/conf/gone.yaml, the base of conf/train_kd.yaml" ]
     echo "base: ../conf/train_kd.yaml" >conf/train_kd.yaml
     run timeout 20 "${kd}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5
     [ "${status}" -eq 0 ]

@@ -81,7 +81,7 @@ fails_with() {
     fails_with "no such file: ${recipe}/conf/none.yaml" --text_config conf/none.yaml
     fails_with "no such file: ${recipe}/conf/none.yaml" --acoustic_config conf/none.yaml
     echo "base: gone.yaml" >conf/train_std.yaml
-    fails_with "no such file: ${recipe}/conf/gone.yaml"
+    fails_with "no such file: ${recipe}/conf/gone.yaml, the base of conf/train_std.yaml"
 }
 
 @test "a config with a teacher needs a text encoder, others do not" {

@@ -29,9 +29,7 @@ check_options() {
     for name in expdir dumpdir train_set valid_set unlabelled_set hf_model; do
         [[ ${!name} != *[[:space:]]* ]] || fail "--${name} '${!name}' must not contain blanks"
     done
-    while read -r name; do
-        [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
-    done < <(with_bases "${config_list[@]}" "${inference_list[@]}" ${lm_config:+"${lm_config}"})
+    require_configs "${config_list[@]}" "${inference_list[@]}" ${lm_config:+"${lm_config}"}
     for name in "${distill_config_list[@]}"; do
         [[ -n ${teacher_config} ]] || ! wants_teacher "${name}" || fail "${name}: needs a teacher: --teacher_config"
         [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}")$(value_of pseudo_labels "${name}") ]] ||

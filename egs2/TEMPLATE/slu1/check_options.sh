@@ -34,10 +34,8 @@ check_options() {
         [[ ${name} =~ ^.+_-?[0-9.]+db$ ]] || fail "--train_noises ${name}: write <noise>_<SNR>db, as babble_10db"
         noise_source "${name%_*}" >/dev/null
     done
-    while read -r name; do
-        [[ -f ${name} ]] || fail "no such file: ${PWD}/${name}"
-    done < <(with_bases "${intent_config_list[@]}" ${text_model:+"${text_config}"})
-    [[ -n ${acoustic_exp} || -f ${acoustic_config} ]] || fail "no such file: ${PWD}/${acoustic_config}"
+    require_configs "${intent_config_list[@]}" ${text_model:+"${text_config}"}
+    [[ -n ${acoustic_exp} ]] || require_configs "${acoustic_config}"
     if [[ -n ${acoustic_exp} ]] && ! "${dry_run}"; then
         name=${acoustic_exp}
         [[ ! -f ${name}/config.yaml ]] || name+=/${acoustic_model}

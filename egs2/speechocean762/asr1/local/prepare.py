@@ -211,14 +211,12 @@ def write_data_dirs(sets: dict[str, list[TsvRow]], data: Path) -> list[DataDir]:
                 continue
             try:
                 text = normalise(cells["text"])
-            except ValueError as error:
-                text = ""
-                problems.append(
-                    Problem(row.file, row.line, cells["utt_id"], str(error), "write the text as it is spoken")
-                )
-            else:
                 if not text:
-                    problems.append(Problem(row.file, row.line, cells["utt_id"], "no words", "remove the line"))
+                    raise ValueError("no words")
+            except ValueError as error:
+                text = cells["text"]
+                remedy = "write the text as it is spoken, or remove the line"
+                problems.append(Problem(row.file, row.line, cells["utt_id"], str(error), remedy))
             cells = {**cells, "text": text, "split": name}
             utterance = to_utterance(TsvRow(row.file, row.line, cells), ImportOptions(), problems)
             utterances += [utterance] if utterance else []
