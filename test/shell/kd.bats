@@ -89,7 +89,7 @@ stages_of() {
     [ "${status}" -eq 1 ]
     [ "${output}" = "kd.sh: --valid_set is not set" ]
     run "${kd}" "${sets[@]}" --nj many
-    [ "${output}" = "kd.sh: --nj many: expected a number" ]
+    [ "${output}" = "kd.sh: --nj many: expected a number from 1" ]
     for given in "--nj 0|--nj 0: expected a number from 1" "--nbpe many|--nbpe many: expected a number from 1" \
         "--seeds 1,2|--seeds '1,2': expected numbers with blanks between them" \
         "--skip_stages 4,5|--skip_stages '4,5': expected numbers with blanks between them" \

@@ -55,8 +55,8 @@ fails_with() {
 
 @test "an unknown option, a wrong number and a set that is not given are named" {
     fails_with "invalid option --foo" --foo 1
-    fails_with "--nj many: expected a number" --nj many
-    fails_with "--slow_rate 2.5: expected a number" --slow_rate 2.5
+    fails_with "--nj many: expected a number from 1" --nj many
+    fails_with "--slow_rate 2.5: expected a number from 1" --slow_rate 2.5
     fails_with "--intent_configs is not set" --intent_configs ""
     fails_with 'expected "true" or "false": --spoken_text no' --spoken_text no
 }
@@ -109,6 +109,16 @@ fails_with() {
     refute grep -q asr_train <<<"${output}"
     [[ "$(grep acoustic_frames <<<"${output}")" == *"--exp ears.zip "* ]]
     [ "$(grep -c 'intent_train .*--acoustic_exp ears.zip' <<<"${output}")" -eq 3 ]
+}
+
+@test "trainings spread over GPUs and machines" {
+    run "${slu}" "${sets[@]}" --dry_run true --stage 7 --stop_stage 7
+    refute grep -E 'distributed|srun' <<<"${output}"
+    cmd_backend=slurm run "${slu}" "${sets[@]}" --dry_run true --stage 7 --stop_stage 7 --ngpu 2
+    [ "$(grep -c 'intent_train .*--multiprocessing_distributed true' <<<"${output}")" -eq 3 ]
+    cmd_backend=slurm run "${slu}" "${sets[@]}" --dry_run true --num_nodes 2
+    [ "$(grep -cE ' --num-nodes 2 --follow .* srun python3 -m espnet2_kd.bin.(asr|intent)_train .*--multiprocessing_distributed true --dist_launcher slurm' <<<"${output}")" -eq 4 ]
+    fails_with "--num_nodes 2: trainings on several machines go through Slurm; set cmd_backend=slurm" --num_nodes 2
 }
 
 @test "classifiers are rehearsed before the recogniser is trained, or on top of the one that is given" {

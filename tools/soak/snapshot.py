@@ -16,10 +16,14 @@ import yaml
 
 # Another run of the same command has other ones of these.
 _OTHER_NAMES = re.compile(r"(train|cache|decode|stream|pack|stats)(\.\d+)?\.log\.\d+|events\.out\.tfevents\..*")
-# And these say when and how fast, or draw it. The state of a training holds the times of its epochs.
-_OTHER_CONTENT = re.compile(r".*\.log|checkpoint(\.previous)?\.pth|.*\.png|.*\.(lock|stage)")
+# And these say when and how fast, or draw it. The state of a training holds the times of its epochs; of a pack's inputs one
+# is the report.
+_OTHER_CONTENT = re.compile(r".*\.log|checkpoint(\.previous)?\.pth|.*\.png|.*\.(lock|stage)|index.*\.html|\.packed")
 # Of a report's columns and of the records of live decoding.
-_TIMES = ("RTF", "first token ms (p90)", "emission delay ms (p90)", "training")
+_TIMES = ("RTF", "first token ms (p90)", "first token ms", "emission delay ms (p90)", "emission delay ms", "training")
+_TIMED_LINES = ("- date:", "- training time:", "as if live: real-time factor")
+# Of utils/once.sh: what was run on which inputs, and then how long it took.
+_STAMP = re.compile(rb"([0-9a-f]{64}  -\n)stage=.*\n")
 _KEPT_OF_A_STREAM = ("utt", "text")
 _KEPT_OF_A_RUN = ("name", "role", "seed", "config", "command", "num_parameters", "teacher")
 
@@ -55,7 +59,9 @@ def _digest(path: Path) -> str:
 
 
 def _bytes(path: Path) -> Iterator[bytes]:
-    yield path.read_bytes()
+    content = path.read_bytes()
+    stamp = _STAMP.fullmatch(content)
+    yield stamp[1] if stamp else content
 
 
 def _tensors(path: Path) -> Iterator[bytes]:
@@ -86,15 +92,21 @@ def _pack(path: Path) -> Iterator[bytes]:
                     yield from _state(torch.load(stream, map_location="cpu", weights_only=True))
             elif name == "meta.yaml":
                 yield json.dumps({**yaml.safe_load(archive.read(name)), "timestamp": None}, sort_keys=True).encode()
+            elif name == "README.md":
+                yield from _without_times(archive.read(name).decode())
             else:
                 yield archive.read(name)
 
 
 def _report(path: Path) -> Iterator[bytes]:
-    """A report without the columns of times, and without its date."""
+    yield from _without_times(path.read_text(encoding="utf-8"))
+
+
+def _without_times(text: str) -> Iterator[bytes]:
+    """A report or a card without the columns of times, and without its date."""
     dropped: list[int] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("- date:"):
+    for line in text.splitlines():
+        if any(words in line for words in _TIMED_LINES):
             continue
         if not line.startswith("|"):
             dropped = []

@@ -73,6 +73,7 @@ COMMAND_LINE=("$@")
 . "${KD_ROOT}/utils/parts.sh"
 . "${KD_ROOT}/utils/prepare_exp.sh"
 . "${KD_ROOT}/utils/with_bases.sh"
+. "${KD_ROOT}/utils/expect.sh"
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
 # shellcheck source=check_options.sh
 . "${TEMPLATE}/check_options.sh"
@@ -253,7 +254,7 @@ train() {
     exp=$(exp_of "${config}" "${seed}")
     confidence=$(value_of pseudo_labels "${config}")
     [[ -z ${confidence} ]] || add_pseudo_labels "${exp}" "${teacher}" "${confidence}"
-    local -a inputs options=() machines=() launcher=() train_argv
+    local -a inputs options=() machines launcher processes train_argv
     mapfile -t inputs < <(with_bases "${config}")
     inputs+=("${token_dir}/tokens.txt" "${train_dir}"/{wav.scp,text})
     for part in train valid; do
@@ -280,13 +281,9 @@ train() {
         once "${exp}/.cached" "${inputs[@]}" -- cache_features "${config}" "${exp}" \
             ${teacher:+--teacher_exp "${teacher}" --teacher_file "${inference_asr_model}"}
     fi
-    if ((num_nodes > 1)); then
-        machines=(--num-nodes "${num_nodes}") launcher=(srun)
-        options+=(--multiprocessing_distributed true --dist_launcher slurm)
-    fi
+    spread_out
     asr_train "${exp}" --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true "${normalisation[@]}" \
-        --fold_length 80000 --fold_length 150 "${options[@]}"
-    ((ngpu < 2)) || train_argv+=(--multiprocessing_distributed true)
+        --fold_length 80000 --fold_length 150 "${options[@]}" "${processes[@]}"
     ! "${force_resume}" || train_argv+=(--force_resume true)
     once "${exp}/.done" "${inputs[@]}" -- \
         "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" "${machines[@]}" \

@@ -10,6 +10,22 @@ seeds_of() {
     fi
 }
 
+# spread_out: fills `machines`, for the job driver, `launcher`, and `processes`, the options of a training on several GPUs.
+spread_out() {
+    machines=() launcher=() processes=()
+    ((ngpu < 2 && num_nodes < 2)) || processes=(--multiprocessing_distributed true)
+    if ((num_nodes > 1)); then
+        machines=(--num-nodes "${num_nodes}") launcher=(srun)
+        processes+=(--dist_launcher slurm)
+    fi
+}
+
+# require_slurm: fails where a training wants several machines and its jobs do not go through Slurm.
+require_slurm() {
+    ((num_nodes < 2)) || [[ " ${cuda_cmd} " == *" --backend slurm "* ]] ||
+        fail "--num_nodes ${num_nodes}: trainings on several machines go through Slurm; set cmd_backend=slurm"
+}
+
 # train_all CONFIG...: trains every config with every seed. On a CPU they run side by side as far as the cores go, since
 # one small model cannot keep several cores busy; on a cluster all of them do.
 train_all() {

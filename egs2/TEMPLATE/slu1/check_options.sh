@@ -20,12 +20,13 @@ find_noises() {
 
 check_options() {
     local name
-    for name in stage stop_stage nj ngpu num_threads slow_rate; do
-        [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} ${!name}: expected a number"
-    done
-    for name in train_set valid_set test_sets seeds intent_configs; do
-        [[ -n ${!name} ]] || fail "--${name} is not set"
-    done
+    expect_stages
+    expect_number ngpu num_nodes num_threads
+    expect_positive nj nbpe slow_rate
+    expect_numbers seeds
+    expect_given train_set valid_set test_sets seeds intent_configs
+    expect_no_blanks expdir dumpdir train_set valid_set acoustic_exp text_model
+    require_slurm
     find_noises
     for name in "${noise_list[@]}"; do
         [[ ${name} == white || -d ${name#*=} ]] || fail "--noises ${name}: no such folder"

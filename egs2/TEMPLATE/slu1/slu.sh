@@ -19,6 +19,7 @@ skip_stages=""            # stages to leave out, e.g. "4 5"
 dry_run=false             # print the commands instead of running them
 nj=32                     # parallel jobs in data preparation and statistics
 ngpu=1                    # GPUs for training; where there is none, the CPU is used
+num_nodes=1               # machines of one training, each with ngpu GPUs (Slurm)
 force_resume=false        # go on with a training although its config or its inputs have changed
 num_threads=0             # CPU threads of a training; 0: one, or its share of the cores where there is no GPU
 dumpdir=dump              # where formatted audio and frames go
@@ -62,6 +63,7 @@ COMMAND_LINE=("$@")
 . "${KD_ROOT}/utils/once.sh"
 . "${KD_ROOT}/utils/prepare_exp.sh"
 . "${KD_ROOT}/utils/with_bases.sh"
+. "${KD_ROOT}/utils/expect.sh"
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE
 # shellcheck source=../kd1/run_stages.sh
 . "${TEMPLATE}/kd1/run_stages.sh"
@@ -135,7 +137,7 @@ all_tests() {
 recognise() {
     local config=${acoustic_config}
     [[ -z ${acoustic_exp} ]] || config=${intent_config_list[0]}  # any file: it is not trained
-    "${TEMPLATE}/kd1/kd.sh" --stage "$1" --stop_stage "$1" --dry_run "${dry_run}" --nj "${nj}" --ngpu "${ngpu}" \
+    "${TEMPLATE}/kd1/kd.sh" --stage "$1" --stop_stage "$1" --dry_run "${dry_run}" --nj "${nj}" --ngpu "${ngpu}" --num_nodes "${num_nodes}" \
         --num_threads "${num_threads}" --force_resume "${force_resume}" --dumpdir "${dumpdir}" --expdir "${expdir}" \
         --local_data_opts "${local_data_opts}" --synthetic "${synthetic}" \
         --speed_perturb_factors "${speed_perturb_factors}" --min_wav_duration "${min_wav_duration}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
@@ -275,7 +277,7 @@ train() {
     local config=$1 seed=$2 exp part dir matched="" name
     exp=$(exp_of "${config}" "${seed}")
     ((${#train_noise_list[@]} == 0)) || matched=_matched
-    local -a inputs options=() extra=()
+    local -a inputs options=() extra=() machines launcher processes
     mapfile -t inputs < <(with_bases "${config}")
     if [[ -n $(value_of teacher "${config}") ]]; then
         teacher_has model "${config}" || options+=(--teacher_conf "model=${text_exp}")
@@ -293,14 +295,15 @@ train() {
         done
     done
     ! "${force_resume}" || options+=(--force_resume true)
+    spread_out
     "${dry_run}" || prepare_exp "${exp}" "${intent_args}" \
         "$(printf '%q ' "${TEMPLATE}/slu1/slu.sh" "${COMMAND_LINE[@]}" --stage "${number}")" "${inputs[@]}"
     once "${exp}/.done" "${inputs[@]}" -- \
-        "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" \
+        "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${num_threads}" "${machines[@]}" \
         --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" \
-        python3 -m espnet2_kd.bin.intent_train --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
+        "${launcher[@]}" python3 -m espnet2_kd.bin.intent_train --config "${config}" --seed "${seed}" --ngpu "${ngpu}" --resume true \
         --output_dir "${exp}" --token_list "${class_list}" --acoustic_exp "${ears}" --acoustic_file "${acoustic_model}" \
-        --model_conf "slow_rate=${slow_rate}" "${options[@]}" "${intent_arg_list[@]}"
+        --model_conf "slow_rate=${slow_rate}" "${options[@]}" "${processes[@]}" "${intent_arg_list[@]}"
 }
 
 stage_7_train() {
