@@ -22,8 +22,8 @@ _OTHER_CONTENT = re.compile(r".*\.log|checkpoint(\.previous)?\.pth|.*\.png|.*\.(
 # Of a report's columns and of the records of live decoding.
 _TIMES = ("RTF", "first token ms (p90)", "first token ms", "emission delay ms (p90)", "emission delay ms", "training")
 _TIMED_LINES = ("- date:", "- training time:", "as if live: real-time factor")
-# Of utils/once.sh: what was run on which inputs, and then how long it took.
-_STAMP = re.compile(rb"([0-9a-f]{64}  -\n)stage=.*\n")
+# Of utils/once.sh: what was run on which inputs, other stamps too, and how long it took.
+_STAMP = re.compile(rb"[0-9a-f]{64}  -\nstage=.*\n")
 _KEPT_OF_A_STREAM = ("utt", "text")
 _KEPT_OF_A_RUN = ("name", "role", "seed", "config", "command", "num_parameters", "teacher")
 
@@ -60,8 +60,7 @@ def _digest(path: Path) -> str:
 
 def _bytes(path: Path) -> Iterator[bytes]:
     content = path.read_bytes()
-    stamp = _STAMP.fullmatch(content)
-    yield stamp[1] if stamp else content
+    yield b"stamp" if _STAMP.fullmatch(content) else content
 
 
 def _tensors(path: Path) -> Iterator[bytes]:
