@@ -63,12 +63,16 @@ def pack(tmp_path):
     return folder
 
 
-def check_sets(hsk, corpus):
-    """Compare every table and every sample with the lists and the recordings."""
+def check_sets(hsk, corpus, with_words=True):
+    """Compare every table and every sample with the lists and the recordings; train has its words by themselves, too."""
     words = {row["utt_id"]: row for row in rows(corpus / "all.tsv")}
     assert hsk.sets() == sorted(PARTS)
     for name, part in PARTS.items():
         strings = {f"{row['speaker']}-{row['string_id']}": row for row in rows(corpus / f"strings_{part}.tsv")}
+        for utt, row in words.items() if name == "train" and with_words else ():
+            if row["split"] == part:
+                alone = {"speaker": row["speaker"], "text": row["text"], "utt_ids": utt, "gaps_ms": "0"}
+                strings[f"{row['speaker']}-word_{utt}"] = alone
         text, wav = hsk.table(f"{name}/text"), hsk.table(f"{name}/wav.scp")
         assert list(text) == list(wav) == sorted(strings)
         assert hsk.table(f"{name}/utt2spk") == {utt: row["speaker"] for utt, row in strings.items()}
@@ -90,10 +94,12 @@ def test_pack(recipe, pack, how, monkeypatch):
     hsk = recipe("hsk")
     done = hsk.data("--corpus", pack, "--nj", 1) if how == "--corpus" else hsk.data(KD_DATA=str(pack.parent))
     assert done.returncode == 0, done.stderr
-    assert "data/train: 3 strings, 0.00 h, 16 characters, 7 different" in done.stdout
+    assert "data/train: 8 utterances, 0.00 h, 23 characters, 7 different" in done.stdout
     check_sets(hsk, pack)
     monkeypatch.chdir(hsk.path)
     assert [problem for name in PARTS for problem in check_data_dir(f"data/{name}")] == []
+    assert hsk.data("--corpus", pack, "--nj", 1, "--words", "false").returncode == 0
+    check_sets(hsk, pack, with_words=False)
 
 
 def change(path, before, after):
@@ -178,7 +184,7 @@ def test_synthetic_copy(recipe):
         pytest.skip("espeak-ng is not installed")
     assert done.returncode == 0, done.stderr
     check_sets(hsk, hsk.path / "downloads/synthetic")
-    assert [len(hsk.table(f"{name}/text")) for name in PARTS] == [40, 10, 10]
+    assert [len(hsk.table(f"{name}/text")) for name in PARTS] == [40 + 22, 10, 10]
     known = set("".join(hsk.table("train/text").values()))
     assert all(set("".join(hsk.table(f"{name}/text").values())) <= known for name in ("valid", "test"))
     waves = list((hsk.path / "downloads/synthetic").rglob("*.opus"))

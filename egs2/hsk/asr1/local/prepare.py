@@ -15,6 +15,7 @@ from espnet2_kd.data.espeak import EspeakError
 from espnet2_kd.data.join import COLUMNS, join_tsv
 from espnet2_kd.data.places import usual_places
 from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.table import replacing
 from espnet2_kd.data.tsv import TsvRow, read_tsv
 
 NAME = "mandarin_hsk"
@@ -77,13 +78,27 @@ def _string_problems(row: TsvRow, part: str, words: dict[str, TsvRow]) -> list[P
     return problems
 
 
+def with_words(corpus: Path, lists: Path) -> Path:
+    """Write the list of training strings and, as strings of one, of the training words; return its path."""
+    rows = [[row.cells[name] for name in COLUMNS] for row in read_tsv(corpus / STRINGS["train"], COLUMNS)]
+    for row in read_tsv(corpus / WORDS, ("utt_id", "speaker", "split", "text")):
+        utt, speaker, split, text = (row.cells[name] for name in ("utt_id", "speaker", "split", "text"))
+        if split == PARTS["train"]:
+            rows.append([f"word_{utt}", speaker, text, utt, "0"])
+    path = lists / "train_and_words.tsv"
+    lists.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as stream:
+        stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
+    return path
+
+
 def report(data: DataDir) -> None:
     """Print how much speech a data directory holds."""
     seconds = durations(data)
     texts = data.tables["text"].values()
     hours, num_chars = sum(seconds.values()) / 3600, sum(map(len, texts))
     print(
-        f"{data.path}: {len(seconds)} strings, {hours:.2f} h, {num_chars} characters, {len(set().union(*texts))} different"
+        f"{data.path}: {len(seconds)} utterances, {hours:.2f} h, {num_chars} characters, {len(set().union(*texts))} different"
     )
 
 
@@ -97,6 +112,12 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path("data"), help="where the data directories go (default: %(default)s)"
     )
+    parser.add_argument(
+        "--words",
+        choices=("true", "false"),
+        default="true",
+        help="train on the words by themselves too: from strings alone, some trainings never begin to listen (default: %(default)s)",
+    )
     parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="parallel processes (default: %(default)s)")
     parser.add_argument("--synthetic", choices=("true", "false"), default="false", help="a tiny corpus, to try it out")
     args = parser.parse_args()
@@ -109,7 +130,8 @@ def main() -> None:
         check_pack(corpus)
         for name, file in STRINGS.items():
             joined = args.downloads / "strings" / name
-            report(join_tsv(corpus / file, [corpus / WORDS], args.data, name, joined, nj=args.nj))
+            listed = with_words(corpus, joined.parent) if name == "train" and args.words == "true" else corpus / file
+            report(join_tsv(listed, [corpus / WORDS], args.data, name, joined, nj=args.nj))
     except (DataError, EspeakError) as error:
         sys.exit(str(error))
 
