@@ -150,6 +150,7 @@ def _take_over(args: argparse.Namespace) -> dict[str, torch.Tensor]:
     if stats is not None and args.output_dir is not None:
         # Of its own, so that nothing is asked of the recogniser's directory any more.
         own = Path(args.output_dir) / "acoustic_stats.npz"
+        own.parent.mkdir(parents=True, exist_ok=True)  # ESPnet2 makes it later
         shutil.copyfile(stats, own)
         args.normalize_conf["stats_file"] = str(own)
     return read_weights(checkpoint)

@@ -1,5 +1,6 @@
 """Mistakes in configurations are found without data and without a trained teacher."""
 
+import numpy as np
 import pytest
 
 from espnet2_kd.bin import rehearse
@@ -145,6 +146,8 @@ def rehearsed_intents(tmp_path, tiny_bert, capfd):
     (tmp_path / "text.yaml").write_text("pooling: mean\n")
     (tmp_path / "slips.yaml").write_text("pooling: middle\n")
     (tmp_path / "tokens.txt").write_text("<blank>\n<unk>\na\nb\n<sos/eos>\n")
+    stats = tmp_path / "feats_stats.npz"
+    np.savez(stats, count=100.0, sum=np.full(20, -500.0), sum_square=np.full(20, 3400.0))
     (tmp_path / "classes.txt").write_text("lamp=off\nlamp=on\nroom=hall\n")
     for name, text in CLASSIFIERS.items():
         (tmp_path / f"{name}.yaml").write_text(text)
@@ -156,7 +159,19 @@ def rehearsed_intents(tmp_path, tiny_bert, capfd):
                 *("--classes", str(tmp_path / "classes.txt"), "--slow_rate", "2"),
                 *("--text_model", str(tiny_bert), "--text_config", str(tmp_path / f"{text}.yaml")),
                 *("--intent_configs", *(str(tmp_path / f"{name}.yaml") for name in names)),
-                *("--", "--token_type", "char", "--token_list", str(tmp_path / "tokens.txt"), "--output_dir", "unused"),
+                *(
+                    "--",
+                    "--normalize",
+                    "global_mvn",
+                    "--normalize_conf",
+                    f"stats_file={stats}",
+                    "--token_type",
+                    "char",
+                    "--token_list",
+                    str(tmp_path / "tokens.txt"),
+                    "--output_dir",
+                    "unused",
+                ),
             ]
         )
         lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mistake in ")]
