@@ -98,10 +98,19 @@ def start(project: Path, mark: str) -> Attempt:
     """Start the recipe in a session of its own."""
     output, temporary = project.parent / f"output.{mark}", project.parent / TEMPORARY
     temporary.mkdir(exist_ok=True)
+    # What torch has compiled is kept from run to run, beside the temporary files where nobody says where.
+    compiled = project.parent / "compiled"
     with output.open("wb") as stream:
         process = subprocess.Popen(
             ["bash", str(project / RECIPE / "run.sh"), *OPTIONS],
-            env={**os.environ, MARK: mark, "KD_VENV": sys.prefix, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
+            env={
+                **os.environ,
+                MARK: mark,
+                "KD_VENV": sys.prefix,
+                "OMP_NUM_THREADS": "1",
+                "TMPDIR": str(temporary),
+                "TORCHINDUCTOR_CACHE_DIR": str(compiled),
+            },
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
