@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[3]
 CONF = """command sbatch
@@ -156,6 +157,33 @@ def test_ctrl_c_on_a_recipe(slurm, recipe):
     while slurm.queue():
         assert time.monotonic() < deadline, slurm.queue()
         time.sleep(0.2)
+
+
+def test_a_training_is_told_to_save_in_the_midst_of_an_epoch(slurm, recipe):
+    """As by Slurm before a time limit or a preemption: it goes on from that batch in another job, to the same weights."""
+    options = ("--stage", "4", "--stop_stage", "4", "--seeds", "11")
+    options += (
+        "--asr_args",
+        "--max_epoch 2 --num_iters_per_epoch 60 --batch_bins 300000 --scheduler_conf max_lr=0.0001",
+    )
+    exp, weights = recipe / "exp/asr_train_teacher_seed11", []
+    finish(start(slurm, recipe, *options))
+    weights.append(torch.load(exp / "2epoch.pth"))
+    shutil.rmtree(exp)
+    process = start(slurm, recipe, *options)
+    deadline, log = time.monotonic() + 300, exp / "train.log"
+    while not log.exists() or "2epoch:train:" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    (task,) = {line[0] for line in slurm.queue()}
+    slurm.ask("scancel", "--signal=USR1", "--batch", task)
+    assert "interrupted, its state is saved: submitted again" in finish(process)
+    assert "with status 85\n" in (exp / "train.log.1").read_text()
+    again = log.read_text()
+    assert re.search(r"Training goes on after batch [1-9]\d* of epoch 2", again) and "1/2epoch started" not in again
+    weights.append(torch.load(exp / "2epoch.pth"))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 def test_a_training_saves_before_its_time_is_up(slurm, tmp_path):
