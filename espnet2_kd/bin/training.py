@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ def run_task(task: Any, cmd: list[str]) -> argparse.Namespace | None:
     # As a model grows sure of itself its gradients hold ever more numbers too small for the CPU to be quick with. Set
     # before any thread starts, since threads inherit it.
     torch.set_flush_denormal(True)
+    # ESPnet2's business, of which its users would read in every log.
+    warnings.filterwarnings("ignore", "`torch.cuda.amp.autocast", FutureWarning)
     try:
         task.main(cmd=cmd)
     except (ConfigError, TrainingError, DiskFull) as error:
