@@ -41,6 +41,12 @@ STUDENTS = {
 }
 
 
+def mistakes_in(said, folder):
+    """Of what was said on the error stream: mistakes by the names of the configs."""
+    lines = [line for line in said.splitlines() if line.startswith("mistake in ")]
+    return dict(line.removeprefix(f"mistake in {folder}/").split(".yaml: ", 1) for line in lines)
+
+
 @pytest.fixture
 def rehearsed(tmp_path, capfd):
     """Return a function that rehearses students by name, and gives the status and the mistakes by name."""
@@ -60,9 +66,7 @@ def rehearsed(tmp_path, capfd):
                 *("--", "--token_type", "char", "--token_list", str(tmp_path / "tokens.txt"), "--output_dir", "unused"),
             ]
         )
-        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mistake in ")]
-        found = [line.removeprefix(f"mistake in {tmp_path}/").split(".yaml: ", 1) for line in lines]
-        return status, {name: what for name, what in found}
+        return status, mistakes_in(capfd.readouterr().err, tmp_path)
 
     return call
 
@@ -174,9 +178,7 @@ def rehearsed_intents(tmp_path, tiny_bert, capfd):
                 ),
             ]
         )
-        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mistake in ")]
-        found = [line.removeprefix(f"mistake in {tmp_path}/").split(".yaml: ", 1) for line in lines]
-        return status, {name: what for name, what in found}
+        return status, mistakes_in(capfd.readouterr().err, tmp_path)
 
     return call
 
