@@ -190,8 +190,14 @@ def _try_classifier(args: argparse.Namespace, config: Path, ears: Path, text: Pa
     given = _parse(KDIntentTask, cmd)
     if given.teacher and args.text_model and "model" not in given.teacher_conf:
         cmd += ["--teacher_conf", f"model={text}"]
+    names = ["speech", "text"]
     if any(term.get("match") == "token_pool" for term in given.kd_terms):
+        names.append("spans")
         cmd += ["--train_data_path_and_name_and_type", "spans.scp,spans,kaldi_ark"]
+    if given.unlabelled_ratio:
+        cmd += ["--unlabelled_shape_file", "frames_shape"]
+        for name in names:
+            cmd += ["--unlabelled_data_path_and_name_and_type", f"{name}.scp,{name},kaldi_ark"]
     KDIntentTask.main(cmd=[*cmd, "--dry_run", "true"])
 
 

@@ -27,7 +27,7 @@ ACCENTS = {
     "wm": "en-gb-x-gbcwmd",
     "ca": "en-029",
 }
-# File names of espeak-ng's variants (throats), so that every split has voices of its own.
+# File names of espeak-ng's variants (throats), so that every split has voices of its own; any other set has those of train.
 VARIANTS = {
     "train": (
         *("m1", "m2", "m3", "m5", "m6", "m8", "f1", "f2", "f4", "f5"),
@@ -60,7 +60,7 @@ class SpokenUtterance:
     ) -> "SpokenUtterance":
         """Return the `number`-th utterance of a split, with a voice from `rng` and a room that its name decides."""
         accent = str(rng.choice(list(ACCENTS)))
-        variant = str(rng.choice(VARIANTS[split]))
+        variant = str(rng.choice(VARIANTS.get(split) or VARIANTS["train"]))
         speaker = f"{accent}{variant.lower()}"
         utt_id = f"{speaker}_{split}{number:05d}"
         return cls(

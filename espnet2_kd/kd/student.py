@@ -57,7 +57,7 @@ class Distilled:
             if unlabelled:
                 # A pass of its own: together with the labelled speech, the longest utterance of both would pad all.
                 with record(self, paths) as recorded:
-                    self.encode(unlabelled["speech"], unlabelled["speech_lengths"])
+                    _hear(self, unlabelled)
                 unlabelled_taps = _both_sides(self, teacher, recorded, unlabelled)
             loss_kd, stats_kd = self.kd(taps, unlabelled_taps, weight)
         stats["loss_task"] = loss.detach()
@@ -69,6 +69,11 @@ class Distilled:
         loss = loss + loss_kd.to(loss.dtype)
         stats["loss"] = loss.detach()
         return loss, stats, weight
+
+
+def _hear(model: nn.Module, batch: dict[str, Any]) -> None:
+    """The part of the forward pass that needs no labels: `forward_unlabelled`, or of a recogniser the encoder."""
+    getattr(model, "forward_unlabelled", model.encode)(batch["speech"], batch["speech_lengths"])
 
 
 @torch.no_grad()
@@ -178,7 +183,7 @@ def _check_unlabelled(model: nn.Module, probe: dict[str, Any]) -> None:
     teacher: Teacher = model.__dict__["teacher"]
     paths = model.kd.student_paths | tellers(model.kd.student_paths) | teacher.shared_paths(model)
     with _autocast(model, probe), torch.random.fork_rng(), record(model, paths) as recorded:
-        model.encode(probe["speech"], probe["speech_lengths"])
+        _hear(model, probe)
         taps = _both_sides(model, teacher, recorded, probe)
     model.train(was_training)
     served = [term.name for term in model.kd.terms if model.kd.serves(term, taps)]

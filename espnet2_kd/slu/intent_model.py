@@ -108,6 +108,10 @@ class IntentModel(AbsESPnetModel):
         stats = {"loss": loss.detach(), "acc": right.float().mean(), **stats}
         return force_gatherable((loss, stats, len(speech)), speech.device)
 
+    def forward_unlabelled(self, speech: torch.Tensor, speech_lengths: torch.Tensor) -> None:
+        """Run every layer for a teacher to compare, on utterances of which nobody knows the intent."""
+        self.logits(speech, speech_lengths)
+
     def logits(self, speech: torch.Tensor, speech_lengths: torch.Tensor) -> torch.Tensor:
         """Scores of all classes (B, V), in the order of ``token_list``."""
         return self.decoder(*self.encode(speech, speech_lengths))

@@ -27,7 +27,7 @@ from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 from espnet2_kd.tasks.guarded import guarded
 from espnet2_kd.tasks.trainer import PicturingTrainer
-from espnet2_kd.tasks.unlabelled import check_unlabelled, mix_unlabelled
+from espnet2_kd.tasks.unlabelled import check_unlabelled, mix_unlabelled, without_labels
 
 # The data loader asks a task for its optional inputs before any config is read, so their names are fixed.
 DUMPED_NAMES = tuple(f"teacher_{number}" for number in range(1, 33))
@@ -123,8 +123,8 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                     )
                 teacher = cls.build_teacher(args)
                 probe = cls.probe_batch(model, args)
-                speech = {key: value for key, value in probe.items() if not key.startswith("text")}
-                distill(model, teacher, args.kd_terms, probe, speech if args.unlabelled_ratio else None)
+                unlabelled = without_labels(probe, args) if args.unlabelled_ratio else None
+                distill(model, teacher, args.kd_terms, probe, unlabelled)
             elif args.teacher is not None and not args.teacher_init:
                 raise ConfigError("a teacher is given but no kd_terms; list what to distil, or remove the teacher")
             return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from typing import Any
 
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks.abs_task import AbsTask
@@ -35,6 +36,16 @@ def mix_unlabelled(
     folded = copy.copy(args)
     folded.fold_length = args.fold_length[: len(options.shape_files)]
     return MixedIterFactory(labelled, SpeechOnly.build_sequence_iter_factory(folded, options, "train"))
+
+
+def without_labels(batch: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """What a batch has where nothing but the unlabelled data is given: of its text, no more than comes with that."""
+    given = {name for _, name, _ in args.unlabelled_data_path_and_name_and_type}
+    return {
+        key: value
+        for key, value in batch.items()
+        if (name := key.removesuffix("_lengths")) in given or name not in ("text", "spans")
+    }
 
 
 def check_unlabelled(args: argparse.Namespace) -> None:

@@ -144,6 +144,26 @@ def test_data_stage(recipe, published):
     assert home.data(*options[:-1], 1).returncode == 0
     assert digests(home.path / "downloads") == first and digests(home.path / "data") == data
 
+    # Sentences without intents: none of a set, none twice, in voices of train; the sets stay as they are.
+    lines = [
+        "Play it, please!",
+        "play it please",
+        "dial 911",
+        *sorted(texts["test"]),
+        *(f"sing {x} song" for x in "abcdef"),
+    ]
+    (home.path / "more.txt").write_text("".join(f"{x}\n" for x in lines))
+    more = ("--num_unlabelled", 5, "--unlabelled_text", home.path / "more.txt")
+    assert home.data(*options, *more).returncode == 0
+    said = list(home.table("unlabelled/text").values())
+    assert len(said) == len(set(said)) == 5 and set(said) <= {"play it please", *(f"sing {x} song" for x in "abcdef")}
+    assert not (home.path / "data/unlabelled/label").exists()
+    throats = [set(home.table(f"{name}/utt2spk").values()) for name in ("unlabelled", "valid", "test")]
+    assert not throats[0] & (throats[1] | throats[2])
+    assert {name: value for name, value in digests(home.path / "data").items() if "unlabelled" not in name} == data
+    done = home.data(*options, "--num_unlabelled", 5, "--unlabelled_text", "elsewhere.txt")
+    assert done.returncode == 1 and "elsewhere.txt:0: -: is not there: give a file of sentences" in done.stderr
+
 
 def test_faults_are_named(recipe, published, local_module, tmp_path):
     home = recipe("nlu_home", "slu1")

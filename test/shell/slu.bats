@@ -111,6 +111,23 @@ fails_with() {
     [ "$(grep -c 'intent_train .*--acoustic_exp ears.zip' <<<"${output}")" -eq 3 ]
 }
 
+@test "sentences without intents go to the classifiers that ask for them" {
+    printf 'base: train_pool.yaml\nunlabelled_ratio: 1.0\n' >conf/train_more.yaml
+    more=(--intent_configs "conf/train_std.yaml conf/train_more.yaml" --dry_run true)
+    fails_with "conf/train_more.yaml: learns from sentences without intents; give a set of them: --unlabelled_set" "${more[@]}"
+    run "${slu}" "${sets[@]}" "${more[@]}" --unlabelled_set more
+    [ "${status}" -eq 0 ]
+    [[ "$(grep acoustic_frames <<<"${output}")" == *" dump/raw/valid dump/raw/more dump/raw/test "* ]]
+    [[ "$(grep 'intent_train .*conf/train_std.yaml' <<<"${output}")" != *unlabelled* ]]
+    line=$(grep 'intent_train .*conf/train_more.yaml' <<<"${output}" | tr -d "\\\\")
+    for table in frames.scp,speech,kaldi_ark text,text,text spans.scp,spans,kaldi_ark; do
+        [[ "${line}" == *"--unlabelled_data_path_and_name_and_type dump/frames/more/${table} "* ]]
+    done
+    [[ "${line}" == *"--unlabelled_shape_file dump/frames/more/frames_shape "* && "${line}" != *more/label* ]]
+    run "${slu}" "${sets[@]}" "${more[@]}" --unlabelled_set more --train_noises babble_0db
+    [[ "$(grep 'intent_train .*conf/train_more.yaml' <<<"${output}")" == *"dump/frames/more_matched/frames_shape "* ]]
+}
+
 @test "trainings spread over GPUs and machines" {
     run "${slu}" "${sets[@]}" --dry_run true --stage 7 --stop_stage 7
     refute grep -E 'distributed|srun' <<<"${output}"

@@ -25,7 +25,7 @@ check_options() {
     expect_positive nj nbpe slow_rate
     expect_numbers seeds
     expect_given train_set valid_set test_sets seeds intent_configs
-    expect_no_blanks expdir dumpdir train_set valid_set acoustic_exp text_model
+    expect_no_blanks expdir dumpdir train_set valid_set unlabelled_set acoustic_exp text_model
     require_slurm
     find_noises
     for name in "${noise_list[@]}"; do
@@ -46,6 +46,8 @@ check_options() {
     fi
     for name in "${intent_config_list[@]}"; do
         [[ -n ${text_model} || -z $(value_of teacher "${name}") ]] || fail "${name}: needs a text encoder: --text_model"
+        [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}") ]] ||
+            fail "${name}: learns from sentences without intents; give a set of them: --unlabelled_set"
     done
     [[ ${hf_repo} =~ ^([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)?$ ]] || fail "--hf_repo ${hf_repo}: expected user/name"
     [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"

@@ -33,6 +33,7 @@ nbpe=30                   # size of its BPE vocabulary
 train_set=""              # name of the training set
 valid_set=""              # name of the validation set
 test_sets=""              # names of the test sets
+unlabelled_set=""         # name of a set with words and without intents, for classifiers with unlabelled_ratio
 acoustic_config=conf/train_acoustic.yaml  # how the recogniser is trained
 acoustic_exp=""           # take this one instead: an experiment, or a pack
 acoustic_model=valid.loss.ave.pth  # its checkpoint
@@ -82,6 +83,7 @@ STAGES=("" data feats stats acoustic frames text train classify score pack)
 
 read -ra intent_config_list <<<"${intent_configs}"
 read -ra test_set_list <<<"${test_sets}"
+read -ra unlabelled_list <<<"${unlabelled_set}"
 noise_list=()  # see find_noises
 read -ra noise_names <<<"${noises}"
 read -ra snr_list <<<"${snrs}"
@@ -141,7 +143,7 @@ recognise() {
         --num_threads "${num_threads}" --force_resume "${force_resume}" --dumpdir "${dumpdir}" --expdir "${expdir}" \
         --local_data_opts "${local_data_opts}" --synthetic "${synthetic}" \
         --speed_perturb_factors "${speed_perturb_factors}" --min_wav_duration "${min_wav_duration}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
-        --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" --asr_args "${acoustic_args}" \
+        --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" --unlabelled_set "${unlabelled_set}" --asr_args "${acoustic_args}" \
         --teacher_config "${config}" --distill_configs "${config}" --inference_asr_model "${acoustic_model}" --inference_config "" "${@:2}"
 }
 
@@ -208,10 +210,10 @@ snr_of() {
 stage_5_frames() {
     local dset condition
     local -a formatted=() options=()
-    for dset in "${train_set}" "${valid_set}" "${test_set_list[@]}"; do
+    for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}" "${test_set_list[@]}"; do
         formatted+=("${dumpdir}/raw/${dset}")
     done
-    for dset in "${train_set}" "${valid_set}"; do
+    for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}"; do
         for condition in "${train_noise_list[@]}"; do
             make_noisy "${dumpdir}/raw/${dset}" "${dset}" "${condition}" train
         done
@@ -230,8 +232,9 @@ stage_5_frames() {
         --slow_rate "${slow_rate}" --num_threads "${cores}" "${options[@]}" --data_dir "${formatted[@]}" \
         --output_dir "${formatted[@]/#*\//${frames_dir}/}"
     if ((${#train_noise_list[@]} > 0)); then
-        join_frames "${train_set}"
-        join_frames "${valid_set}"
+        for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}"; do
+            join_frames "${dset}"
+        done
     fi
 }
 
@@ -285,13 +288,15 @@ train() {
         extra=("text,text,text")
         ! pools_tokens "${config}" || extra+=("spans.scp,spans,kaldi_ark")
     fi
-    for part in train valid; do
+    for part in train valid unlabelled; do
+        [[ ${part} != unlabelled || -n $(value_of unlabelled_ratio "${config}") ]] || continue
         name=${part}_set
         dir=${frames_dir}/${!name}${matched}
         inputs+=("${dir}"/{frames.scp,label} "${class_list}")
         options+=(--"${part}_shape_file" "${dir}/frames_shape")
         for name in frames.scp,speech,kaldi_ark label,label,text "${extra[@]}"; do
-            options+=(--"${part}_data_path_and_name_and_type" "${dir}/${name}")
+            [[ ${part} == unlabelled && ${name} == label,* ]] ||
+                options+=(--"${part}_data_path_and_name_and_type" "${dir}/${name}")
         done
     done
     ! "${force_resume}" || options+=(--force_resume true)

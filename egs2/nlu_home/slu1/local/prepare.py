@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from synthetic import make_texts
-from texts import SPLITS, draw, find_texts, read_sets, sentence_pools
+from texts import SPLITS, draw, find_texts, find_unlabelled, read_sets, sentence_pools, unlabelled_sentences
 
 from espnet2_kd.data.espeak import EspeakError
 from espnet2_kd.data.importer import ImportOptions, import_tsv
@@ -27,6 +27,12 @@ def plan(pools: dict[str, list[tuple[str, str]]], sizes: dict[str, int], seed: i
         for number, (text, intent) in enumerate(draw(pools[split], sizes[split], seed, split)):
             utterances.append(SpokenUtterance.draw(number, split, text, intent, rng, seed))
     return utterances
+
+
+def plan_unlabelled(sentences: list[str], seed: int) -> list[SpokenUtterance]:
+    """Return utterances without intents, in the voices of train."""
+    rng = keyed_rng(seed, "voices:unlabelled")
+    return [SpokenUtterance.draw(n, "unlabelled", text, "", rng, seed) for n, text in enumerate(sentences)]
 
 
 def check_intents(utterances: list[SpokenUtterance], texts: Path) -> None:
@@ -48,6 +54,15 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, help="clone of NLU-Evaluation-Data, its KFold_1, or a TSV pack")
     for split, size in SIZES.items():
         parser.add_argument(f"--num_{split}", type=int, help=f"{split} utterances, at most (default: {size})")
+    parser.add_argument(
+        "--num_unlabelled",
+        type=int,
+        default=0,
+        help="utterances without intents, at most, for --unlabelled_set unlabelled (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--unlabelled_text", type=Path, help="what they say, a sentence a line; default: lm.txt of the pack text_slurp"
+    )
     parser.add_argument("--seed", type=int, default=1, help="another seed is another corpus (default: %(default)s)")
     parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="parallel processes (default: %(default)s)")
     parser.add_argument(
@@ -72,8 +87,16 @@ def main() -> None:
         check_intents(utterances, texts)
         new = speak_corpus(out, utterances, {"sizes": sizes}, args.seed, args.nj)
         print(f"nlu_home: {len(utterances)} utterances {'spoken' if new else 'are already there'} in {out}")
-        for data in import_tsv([out / "corpus.tsv"], args.data, ImportOptions()):
-            intents = len(set(data.tables["label"].values()))
+        tables = [out / "corpus.tsv"]
+        if args.num_unlabelled > 0:
+            sentences = unlabelled_sentences(
+                find_unlabelled(args.unlabelled_text), pools, args.num_unlabelled, args.seed
+            )
+            more = out.with_name(f"{out.name}_unlabelled")
+            speak_corpus(more, plan_unlabelled(sentences, args.seed), {"size": len(sentences)}, args.seed, args.nj)
+            tables.append(more / "corpus.tsv")
+        for data in import_tsv(tables, args.data, ImportOptions()):
+            intents = len(set(data.tables.get("label", {}).values()))
             print(f"{data.path}: {len(data.utts)} utterances, {intents} intents")
     except (DataError, EspeakError) as error:
         sys.exit(str(error))

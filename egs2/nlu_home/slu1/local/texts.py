@@ -17,6 +17,7 @@ from espnet2_kd.data.words import plain_words
 SPLITS = ("train", "valid", "test")
 PACK_PARTS = {"train": "train", "valid": "dev", "test": "test"}
 NAMES = ("text_nlu_home", "NLU-Evaluation-Data")
+UNLABELLED = Path("text_slurp/lm.txt")
 # The first of the ten folds on which the corpus's own paper reports.
 FOLD = Path("CrossValidation/autoGeneFromRealAnno/autoGene_2018_03_22-13_01_25_169/CrossValidation/KFold_1")
 COLUMNS = ("scenario", "intent", "answer_from_anno")
@@ -119,6 +120,30 @@ def sentence_pools(sets: dict[str, list[TsvRow]]) -> tuple[dict[str, list[tuple[
     if problems:
         raise DataError(problems)
     return pools, num_rows - len(seen)
+
+
+def find_unlabelled(given: Path | None) -> Path:
+    """Return the given file of sentences, a line each, or one in a usual place; raises DataError where it is not."""
+    for place in [given] if given else [folder / UNLABELLED.name for folder in usual_places((str(UNLABELLED.parent),))]:
+        if place.is_file():
+            return place
+    what = "is not there" if given else "is in no usual place"
+    raise one_problem(given or UNLABELLED, what, "give a file of sentences, a line each: --unlabelled_text FILE")
+
+
+def unlabelled_sentences(path: Path, pools: dict[str, list[tuple[str, str]]], count: int, seed: int) -> list[str]:
+    """Return `count` sentences (all where there are fewer) of a file, drawn at random; none of them is in a set, or comes twice."""
+    known = {words for pool in pools.values() for words, _ in pool}
+    found: dict[str, None] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            words = spoken_words(line)
+        except ValueError:
+            continue
+        if words and words not in known:
+            found[words] = None
+    sentences = list(found)
+    return [sentences[i] for i in keyed_rng(seed, "unlabelled").permutation(len(sentences))[:count]]
 
 
 def draw(pool: Sequence[tuple[str, str]], count: int, seed: int, split: str) -> list[tuple[str, str]]:
