@@ -41,6 +41,8 @@ def packed(value, when):
     with zipfile.ZipFile(pack, "w") as bundle:
         bundle.writestr("exp/a/ave.pth", model.getvalue())
         bundle.writestr("meta.yaml", f"timestamp: {when}\ntorch: '2'\n")
+        rows = f"| system | WER % | first token ms |\n| :--- | ---: | ---: |\n| a | {value} | {when} |\n"
+        bundle.writestr("README.md", f"{rows}\n- test, as if live: real-time factor 0.{when}\n")
     return pack.getvalue()
 
 
@@ -62,6 +64,8 @@ def make(tmp_path):
         (exp / "run.json").write_text(json.dumps({"name": "a", "seed": 1, "train_seconds": when}))
         (exp / "stream.jsonl").write_text(json.dumps({"utt": "u", "text": text, "rtf": when}) + "\n")
         (exp / "text").write_text(f"u {text}\n")
+        (exp / ".done").write_text(f"{when:064x}  -\nstage=train seconds={when}\n")
+        (exp / "index.html").write_text(f"<p>{when} s</p>")
         (recipe / "RESULTS.md").write_text(REPORT.format(wer=wer, rtf=f"0.{when}", date=when))
         return recipe
 
@@ -71,7 +75,7 @@ def make(tmp_path):
 def test_two_runs_of_one_command_are_the_same(make):
     one, two = snapshot(make("one", 1)), snapshot(make("two", 9))
     assert compare(one, two) == {"missing": [], "left over": [], "different": []}
-    assert len(one) == 10
+    assert len(one) == 12
 
 
 def test_what_differs_is_noticed(make):
