@@ -13,7 +13,7 @@ exec ../../TEMPLATE/kd1/kd.sh \
     --valid_set valid \
     --test_sets "test" \
     --token_type char \
-    --speed_perturb_factors "" \
+    --speed_perturb_factors "0.9 1.0 1.1" \
     --num_threads 1 \
     --teacher_config "" \
     --distill_configs "conf/train_cif.yaml" \
