@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def sample_rate(args: argparse.Namespace) -> int:
 
 def _find(exp: Path, name: str | Path) -> Path:
     for path in (exp / name, Path(name)):
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     if not exp.is_dir():
         raise ExperimentError(f"{exp}: no such experiment directory")
@@ -124,9 +125,9 @@ def _resolve(value: str, exp: Path, option: str) -> str:
         return value
     # From the experiment first: a recipe that uses another's teacher may have files of the same names.
     for parent in exp.resolve().parents:
-        if (parent / value).exists():
+        if os.path.exists(parent / value):
             return str(parent / value)
-    if Path(value).exists():
+    if os.path.exists(value):
         return value
     if option == "bpemodel":
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -124,6 +125,6 @@ def model_in(folder: Path) -> tuple[Path, Path]:
         found = f"{len(configs)} training configs and {len(models)} model files"
         raise PackError(f"{meta}: names {found}, where one of each is needed")
     for path in (configs[0], models[0]):
-        if path.is_absolute() or ".." in path.parts or not (folder / path).is_file():
+        if path.is_absolute() or ".." in path.parts or not os.path.isfile(folder / path):
             raise PackError(f"{meta}: names {path}, which is not in the pack")
     return folder / configs[0], folder / models[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,6 @@ def require_no_remote_code(conf: Any, where: str) -> None:
             raise ConfigError(
                 f"{where}: {KEY} would run code that comes with a model: leave it out, and choose a model without code"
             )
-        if key == FORWARDED and isinstance(value, str) and Path(value).is_file():
+        if key == FORWARDED and isinstance(value, str) and os.path.isfile(value):
             value = json.loads(Path(value).read_text(encoding="utf-8"))
         require_no_remote_code(value, where)

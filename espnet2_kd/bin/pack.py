@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -58,11 +59,11 @@ def named_files(config: Path) -> tuple[list[Path], Path | None]:
     files, folder = [], None
     for option, name in names.items():
         path = Path(name) if isinstance(name, str) else None
-        if path is None or (option == "bpemodel" and not path.exists()):  # a tokenizer may be a name on the hub
+        if path is None or (option == "bpemodel" and not os.path.exists(path)):  # a tokenizer may be a name on the hub
             continue
         if option == "bpemodel" and path.is_dir():
             folder = path
-        elif path.is_file():
+        elif os.path.isfile(path):
             files.append(path)
         elif not path.is_absolute():  # else it is refused as a place of this machine
             raise PackError(f"{config}: {option}: {path}: not found from here: pack it in the directory of its recipe")

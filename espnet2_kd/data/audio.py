@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import subprocess
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def num_seconds(entry: str) -> float:
 
 
 def _from_file(path: str, start: float, end: float) -> tuple[np.ndarray, int]:
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise AudioFault(f"file not found: {path}", f"correct the path (relative paths start at {Path.cwd()})")
     try:
         with open(path, "rb") as stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -28,7 +29,7 @@ def load_config(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any
     """
     path = Path(path)
     said = f" (base of {above[-1]})" if above else ""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"no such file: {path}{said}")
     if path.resolve() in (other.resolve() for other in above):
         raise ValueError(f"{path}: is its own base")

@@ -48,6 +48,10 @@ def test_missing_audio_is_named_with_line_utterance_and_path(make_dir, tmp_path)
         )
     ]
     assert lines(folder, need_audio=False) == []
+    # A name that no file can have, as where a line has lost its end.
+    edit(folder / "wav.scp", "downloads/train/spk0-u002.wav", "spk0-u002.wav " * 40)
+    (problem,) = lines(folder)
+    assert problem.startswith("data/train/wav.scp:2: spk0-u002: file not found: spk0-u002.wav spk0-u002.wav ")
 
 
 def test_key_mismatch_names_both_files_and_every_key(make_dir):

@@ -33,6 +33,7 @@ def test_mappings_merge_and_the_rest_is_replaced(write):
     ("content", "message"),
     [
         ("base: none.yaml\n", r"no such file: .*none\.yaml \(base of .*top\.yaml\)"),
+        (f"base: {'no ' * 99}.yaml\n", r"no such file: .*no \.yaml \(base of .*top\.yaml\)"),
         ("base: top.yaml\n", r"top\.yaml: is its own base"),
         ("base: list.yaml\n", r"list\.yaml \(base of .*top\.yaml\): a mapping is expected"),
         ("", r"top\.yaml: a mapping is expected"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class HFSpeechTeacher(Teacher):
             whole = AutoModel.from_pretrained(model, trust_remote_code=False)
             self.extractor = AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            where = "is no directory here" if not Path(model).exists() else "cannot be loaded"
+            where = "is no directory here" if not os.path.exists(model) else "cannot be loaded"
             raise ConfigError(f"teacher hf_speech: {model} {where}: {first_line(error)}") from error
         self.is_whisper = whole.config.model_type == "whisper"
         if not self.is_whisper and not hasattr(whole, "_get_feat_extract_output_lengths"):

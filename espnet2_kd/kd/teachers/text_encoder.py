@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class TextEncoder:
             # In float32 whatever the file holds: half precision would make a batch of many differ from a batch of one.
             whole = AutoModel.from_pretrained(name, trust_remote_code=False, dtype=torch.float32)
         except (OSError, ValueError) as error:
-            what = "is no directory here" if not Path(name).exists() else "cannot be loaded"
+            what = "is no directory here" if not os.path.exists(name) else "cannot be loaded"
             raise ConfigError(f"{where}: {name} {what}: {first_line(error)}") from error
         if not self.tokenizer.is_fast:
             raise ConfigError(f"{where}: {name} has no fast tokenizer (tokenizer.json), which tells offsets")

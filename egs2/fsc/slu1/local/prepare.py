@@ -137,7 +137,7 @@ def to_utterance(row: TsvRow, name: str, corpus: Path, problems: list[Problem]) 
     path = corpus / inside
     if inside.is_absolute() or ".." in inside.parts:
         problems.append(problem(row, f"path {cells['path']!r} leads outside the corpus", "do not use this copy"))
-    elif not path.is_file():
+    elif not os.path.isfile(path):
         problems.append(problem(row, f"file not found: {path}", "unpack the archive again"))
     text = plain_words(cells["transcription"])
     if not text:
