@@ -91,7 +91,9 @@ def test_every_recipe_is_in_the_gallery_with_its_numbers(docs_module):
             text = report.read_text(encoding="utf-8")
             lines = [line for line in text.splitlines() if "| distilled student" in line]
             scored = [re.split(r" *\| *", line.strip("| ")) for line in lines if re.search(r"[+-][\d.]+ % \|", line)]
-            assert scored
+            if not scored:
+                assert lines and all("not run" in line for line in lines) and "without distillation only" in row[3]
+                continue
             most = max(len(cells[2].split(",")) for cells in scored)
             wanted += [cells for cells in scored if len(cells[2].split(",")) == most]
             synthetic |= bool(re.search(r"^## .*, synthetic speech", text, re.MULTILINE))

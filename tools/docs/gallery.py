@@ -9,6 +9,7 @@ from pathlib import Path
 
 TASKS = {"asr1": "recognition", "slu1": "intents"}
 NOT_RUN = "not run"
+NONE_DISTILLED = "without distillation only"
 DISTILLED_INTENTS = "speech, distilled"  # as reports of intents call such a system
 PREFACE = """---
 hide: [toc]
@@ -142,7 +143,7 @@ def gallery_rows(root: Path, recipes: Sequence[Recipe]) -> list[tuple[str, str, 
         lines = []
         for report in recipe.reports(root):
             text = report.read_text(encoding="utf-8")
-            lines += [_line(gain) for gain in read_gains(text)] + read_points(text)
+            lines += [_line(gain) for gain in read_gains(text)] + read_points(text) or [NONE_DISTILLED]
             lines.append(f"[{report.stem}]({recipe.stem}-{report.stem.lower()}.md)")
         rows.append(
             (
