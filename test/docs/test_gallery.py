@@ -92,7 +92,7 @@ def test_every_recipe_is_in_the_gallery_with_its_numbers(docs_module):
             lines = [line for line in text.splitlines() if "| distilled student" in line]
             scored = [re.split(r" *\| *", line.strip("| ")) for line in lines if re.search(r"[+-][\d.]+ % \|", line)]
             if not scored:
-                assert lines and all("not run" in line for line in lines) and "without distillation only" in row[3]
+                assert lines and not re.search(r"\d", "".join(lines)) and "without distillation only" in row[3]
                 continue
             most = max(len(cells[2].split(",")) for cells in scored)
             wanted += [cells for cells in scored if len(cells[2].split(",")) == most]
