@@ -17,12 +17,12 @@ with_bases() {
 
 # require_configs CONFIG...: fails where one of them, or a base, is not there.
 require_configs() {
-    local config named_by
+    local config file named_by
     for config in "$@"; do
         named_by=""
-        while read -r config; do
-            [[ -f ${config} ]] || fail "no such file: ${PWD}/${config}${named_by:+, the base of ${named_by}}"
-            named_by=${config}
+        while read -r file; do
+            [[ -f ${file} ]] || fail "no such file: ${PWD}/${file}${named_by:+, the base of ${named_by}}"
+            named_by=${file}
         done < <(with_bases "${config}")
     done
 }

@@ -75,7 +75,7 @@ def to_utterance(row: TsvRow, options: ImportOptions, problems: list[Problem]) -
         return None
     name = options.rename.get(split, split) if split else options.default_set or Path(row.file).stem
     path = source_path(row, options.audio_root)
-    if not os.path.isfile(path):
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long for any file
         problems.append(_problem(row, f"file not found: {path}", "correct the path, or give --audio_root"))
     label = {column: cells[column] for column in options.intent_columns if cells.get(column)}
     text = cells.get(options.text_column)

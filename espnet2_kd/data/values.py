@@ -111,7 +111,7 @@ class AudioEntryCheck(ValueCheck):
                 if not self.allow_pipes:
                     remedy = "convert the audio to files, or allow commands: --allow_pipes true"
                     yield Problem(self.file, row.line, row.key, f"is a command, not a file: {entry}", remedy)
-            elif self.need_audio and not os.path.isfile(audio_path(entry)):
+            elif self.need_audio and not os.path.isfile(audio_path(entry)):  # Path.is_file raises for a name too long
                 remedy = f"correct the path (relative paths start at {Path.cwd()})"
                 yield Problem(self.file, row.line, row.key, f"file not found: {audio_path(entry)}", remedy)
 

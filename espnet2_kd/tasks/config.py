@@ -29,7 +29,7 @@ def load_config(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any
     """
     path = Path(path)
     said = f" (base of {above[-1]})" if above else ""
-    if not os.path.isfile(path):
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long for any file
         raise ValueError(f"no such file: {path}{said}")
     if path.resolve() in (other.resolve() for other in above):
         raise ValueError(f"{path}: is its own base")

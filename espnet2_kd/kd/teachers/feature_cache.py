@@ -69,6 +69,7 @@ class FeatureCache:
         found = []
         for name, shard in self.shards.items():
             path = self.folder / name
+            # Path.is_file raises for a name that is too long for any file.
             whole = os.path.isfile(path) and path.stat().st_size == shard["bytes"]
             if not whole or (thorough and file_sha256(path) != shard["sha256"]):
                 found.append(name)
