@@ -29,6 +29,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cluster", choices=("auto", "speaker", "utterance"), default="auto", help="unit of the bootstrap"
     )
+    parser.add_argument(
+        "--metric",
+        choices=("auto", "wer", "cer"),
+        default="auto",
+        help="what systems are compared by; auto: characters where a language has no blanks between words, else words",
+    )
     parser.add_argument("--bootstrap_samples", type=int, default=2000, help="draws of the bootstrap")
     add_page_options(parser)
     return parser
@@ -43,6 +49,7 @@ def main(cmd: list[str] | None = None) -> None:
     from espnet2_kd.data.table import replacing
     from espnet2_kd.report.comparison import choose_base, compare
     from espnet2_kd.report.experiments import find_experiments, read_systems
+    from espnet2_kd.report.metric import METRICS
     from espnet2_kd.report.results import closing_table, render
 
     test_sets = args.test_sets.split()
@@ -53,8 +60,10 @@ def main(cmd: list[str] | None = None) -> None:
     systems = read_systems(paths, args.inference_tag, test_sets)
     base = choose_base(systems, args.baseline)
     cluster = None if args.cluster == "auto" else args.cluster
+    metric = None if args.metric == "auto" else METRICS[args.metric]
     comparisons = [
-        compare(systems, name, base, cluster, args.bootstrap_samples) for name in tracked("compare systems", test_sets)
+        compare(systems, name, base, cluster, args.bootstrap_samples, metric)
+        for name in tracked("compare systems", test_sets)
     ]
     with replacing(args.output) as stream:
         stream.write(render(comparisons, systems, missing, args.inference_tag, args.title, args.synthetic))

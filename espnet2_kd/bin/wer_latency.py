@@ -119,6 +119,7 @@ def measure_point(args: argparse.Namespace, exp: Path, config: DecodeConfig, tra
     from espnet2_kd.asr.freshness import is_fresh
     from espnet2_kd.bin import decode, stream
     from espnet2_kd.data.table import replacing
+    from espnet2_kd.report.metric import choose_metric
     from espnet2_kd.report.score import score_set
     from espnet2_kd.report.wer_latency import Point
 
@@ -151,8 +152,9 @@ def measure_point(args: argparse.Namespace, exp: Path, config: DecodeConfig, tra
     stream.run(stream.get_parser().parse_args([*command, *align, "--max_utts", str(args.max_utts)]))
     totals = json.loads((folder / "stream.json").read_text(encoding="utf-8"))
     wer, cer = (100 * score[name]["counts"]["err"] / score[name]["wrd"] for name in ("wer", "cer"))
+    metric = choose_metric(folder).key
     num = score["wer"]["snt"], score["wer"]["wrd"]
-    return Point(exp.name, config.chunk_ms, config.left_ms, config.right_ms, trained, *num, wer, cer, totals)
+    return Point(exp.name, config.chunk_ms, config.left_ms, config.right_ms, trained, *num, wer, cer, totals, metric)
 
 
 if __name__ == "__main__":

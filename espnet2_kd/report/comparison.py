@@ -10,6 +10,7 @@ from typing import Any
 
 from espnet2_kd.data.problems import one_problem
 from espnet2_kd.report.experiments import ROLES, SetResult, System
+from espnet2_kd.report.metric import CHARACTERS, WORDS, Metric, choose_metric
 from espnet2_kd.report.significance import Errors, Interval, bootstrap_change, bootstrap_rate, mapsswe
 
 
@@ -30,7 +31,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Change:
-    """Relative change of the word error rate against the base system, over the seeds that both have."""
+    """Relative change of the error rate against the base system, over the seeds that both have."""
 
     base: str
     seeds: tuple[int, ...]
@@ -42,15 +43,18 @@ class Change:
 
 @dataclass(frozen=True)
 class Row:
-    """One system on one test set; a role that nothing was trained for has a name of None and no values."""
+    """One system on one test set; a role that nothing was trained for has a name of None and no values.
+
+    interval, change: of the rate that the systems are compared by, the comparison's `metric`.
+    """
 
     role: str
     name: str | None
     trained_seeds: tuple[int, ...] = ()
     wer: Spread | None = None
-    wer_interval: Interval | None = None
     cer: Spread | None = None
     ter: Spread | None = None
+    interval: Interval | None = None
     num_parameters: int | None = None
     train_seconds: float | None = None
     mode: str | None = None
@@ -65,7 +69,12 @@ class Row:
         """Seeds with a score on the set."""
         return tuple(self.wer.values) if self.wer else ()
 
+    def rate(self, metric: Metric) -> Spread | None:
+        """Error rate in percent; None where the set was not scored."""
+        return getattr(self, metric.key)
 
+
+RATES = ("wer", "cer", "ter")
 SPEED: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "rtf": lambda stream: stream.get("rtf"),
     "first_token_ms": lambda stream: (stream.get("first_token_ms") or {}).get("mean"),
@@ -78,18 +87,28 @@ SPEED: dict[str, Callable[[dict[str, Any]], float | None]] = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows of one test set: all three roles, always."""
+    """The rows of one test set: all three roles, always.
+
+    metric: what the systems are compared by; `num_units` of it, words or characters, are in the references.
+    """
 
     test_set: str
     rows: tuple[Row, ...]
     base: str | None
     cluster: str | None
     num_utts: int | None
-    num_words: int | None
+    num_units: int | None
+    metric: Metric = WORDS
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with means beside the values per seed."""
-        return {**asdict(self), "rows": [_row_to_dict(row) for row in self.rows]}
+        rows = [_row_to_dict(row) for row in self.rows]
+        return {**asdict(self), "metric": self.metric.key, "rows": rows}
+
+    @property
+    def size(self) -> str:
+        """How large the set is, to stand after its name; empty where nothing was scored."""
+        return "" if self.num_utts is None else f": {self.num_utts} utterances, {self.num_units} {self.metric.units}"
 
 
 def choose_base(systems: Sequence[System], name: str | None) -> System | None:
@@ -104,22 +123,39 @@ def choose_base(systems: Sequence[System], name: str | None) -> System | None:
 
 
 def compare(
-    systems: Sequence[System], test_set: str, base: System | None, cluster: str | None = None, samples: int = 2000
+    systems: Sequence[System],
+    test_set: str,
+    base: System | None,
+    cluster: str | None = None,
+    samples: int = 2000,
+    metric: Metric | None = None,
 ) -> Comparison:
-    """Compare `systems` on one set; `cluster` None draws speakers where there are many, else utterances."""
+    """Compare `systems` on one set.
+
+    cluster: what the bootstrap draws; None: speakers where there are many, else utterances.
+    metric: None: characters where a language has no blanks between words and all systems have their rate, else words.
+    """
     scored = next((scored for system in systems if (scored := system.scored(test_set))), {})
-    first = _errors(scored, list(scored)[:1]) if scored else None
+    metric = metric or (_choose_metric(systems, test_set) if scored else WORDS)
+    first = _errors(scored, list(scored)[:1], metric) if scored else None
     if first is not None:
         cluster = cluster or first.cluster_kind()
     rows = []
     for role in ROLES:
         found = [system for system in systems if system.role == role]
-        rows += [_row(system, test_set, base, cluster, samples) for system in found] or [Row(role, None)]
-    utts, words = (None, None) if first is None else (len(first.words), int(first.words.sum()))
-    return Comparison(test_set, tuple(rows), base.name if base else None, cluster, utts, words)
+        rows += [_row(system, test_set, base, metric, cluster, samples) for system in found] or [Row(role, None)]
+    utts, units = (None, None) if first is None else (len(first.units), int(first.units.sum()))
+    return Comparison(test_set, tuple(rows), base.name if base else None, cluster, utts, units, metric)
 
 
-def _row(system: System, test_set: str, base: System | None, cluster: str | None, samples: int) -> Row:
+def _choose_metric(systems: Sequence[System], test_set: str) -> Metric:
+    results = [result for system in systems for result in system.scored(test_set).values()]
+    if any(result.rate(CHARACTERS.key) is None for result in results):
+        return WORDS
+    return choose_metric(results[0].folder)
+
+
+def _row(system: System, test_set: str, base: System | None, metric: Metric, cluster: str | None, samples: int) -> Row:
     scored = system.scored(test_set)
     runs = [experiment.run for experiment in system.experiments]
     known: dict[str, Any] = {
@@ -135,13 +171,13 @@ def _row(system: System, test_set: str, base: System | None, cluster: str | None
         system.role,
         system.name,
         **known,
-        **{metric: _spread(scored, metric) for metric in ("wer", "cer", "ter")},
-        wer_interval=bootstrap_rate(_errors(scored, list(scored)), cluster, samples) if cluster else None,
+        **{key: _spread(scored, key) for key in RATES},
+        interval=bootstrap_rate(_errors(scored, list(scored), metric), cluster, samples) if cluster else None,
         mode=_first(streams, "mode"),
         first_token_from=_first(streams, "first_token_from"),
         num_stream_utts=_first(streams, "num_utts"),
         speed=_speed(streams),
-        change=_change(system, test_set, base, cluster, samples),
+        change=_change(system, test_set, base, metric, cluster, samples),
     )
 
 
@@ -164,19 +200,22 @@ def _speed(streams: dict[int, dict[str, Any]]) -> dict[str, Spread]:
     return found
 
 
-def _errors(scored: dict[int, SetResult], seeds: Sequence[int]) -> Errors:
-    return Errors.read([scored[seed].folder / "score_wer" for seed in seeds])
+def _errors(scored: dict[int, SetResult], seeds: Sequence[int], metric: Metric) -> Errors:
+    return Errors.read([scored[seed].folder / metric.folder for seed in seeds])
 
 
-def _change(system: System, test_set: str, base: System | None, cluster: str | None, samples: int) -> Change | None:
+def _change(
+    system: System, test_set: str, base: System | None, metric: Metric, cluster: str | None, samples: int
+) -> Change | None:
     if base is None or cluster is None or system is base:
         return None
     here, there = system.scored(test_set), base.scored(test_set)
     seeds = tuple(seed for seed in here if seed in there)
     if not seeds:
         return None
-    test = mapsswe(*({f"seed{seed}": scored[seed].folder / "score_wer" for seed in seeds} for scored in (there, here)))
-    relative = bootstrap_change(_errors(there, seeds), _errors(here, seeds), cluster, samples)
+    folders = ({f"seed{seed}": scored[seed].folder / metric.folder for seed in seeds} for scored in (there, here))
+    test = mapsswe(*folders)
+    relative = bootstrap_change(_errors(there, seeds, metric), _errors(here, seeds, metric), cluster, samples)
     return Change(base.name, seeds, relative, test.p, test.z, test.segments)
 
 
@@ -185,11 +224,11 @@ def _row_to_dict(row: Row) -> dict[str, Any]:
         return spread and {"mean": spread.mean, "std": spread.std, "values": spread.values}
 
     fields = asdict(row)
-    fields["wer_interval"] = row.wer_interval and _finite(row.wer_interval)
+    fields["interval"] = row.interval and _finite(row.interval)
     if row.change:
         fields["change"]["relative"] = _finite(row.change.relative)
-    for metric in ("wer", "cer", "ter"):
-        fields[metric] = plain(getattr(row, metric))
+    for key in RATES:
+        fields[key] = plain(getattr(row, key))
     fields["speed"] = {key: plain(spread) for key, spread in (row.speed or {}).items()}
     return fields
 

@@ -29,7 +29,6 @@ ASR, INTENT = "asr", "intent"
 _SEED = re.compile(r"_seed(\d+)$")
 _PLACE = re.compile(r"(?<![\w.~/:-])~?(?:/[\w.+~-]+)+")
 _TASKS = {ASR: "automatic-speech-recognition", INTENT: "audio-classification"}
-_METRICS = {ASR: ("wer", "cer"), INTENT: ("accuracy",)}
 _INTENT_ROLES = {**ROLE_NAMES, "text": "text, from transcripts", "speech": "speech", "teacher": "speech, teacher"}
 
 
@@ -163,7 +162,7 @@ def _header(shared: Shared) -> dict[str, Any]:
         "pipeline_tag": _TASKS[shared.kind],
         "tags": tags,
         "datasets": [shared.corpus] if shared.corpus else None,
-        "metrics": list(_METRICS[shared.kind]),
+        "metrics": list(_metrics(shared)),
         "model-index": _model_index(shared),
     }
     return {key: value for key, value in header.items() if value is not None}
@@ -178,7 +177,7 @@ def _model_index(shared: Shared) -> list[dict[str, Any]] | None:
                 "value": round(rate, 2),
                 "name": f"{metric.upper() if metric != 'accuracy' else 'Exact match'} (%)",
             }
-            for metric in _METRICS[shared.kind]
+            for metric in _metrics(shared)
             if (rate := _rate_of(row, metric, shared.seed)) is not None
         ]
         if metrics:
@@ -210,6 +209,14 @@ def _comparisons(shared: Shared) -> list[tuple[str, Mapping[str, Any], list[Mapp
     return [(one["test_set"], one, one["rows"]) for one in found or ()]
 
 
+def _metrics(shared: Shared) -> tuple[str, ...]:
+    """Rates to show, the first being what models are compared by; no words where a word would be a whole utterance."""
+    if shared.kind == INTENT:
+        return ("accuracy",)
+    found = {about.get("metric") for _, about, _ in _comparisons(shared)}
+    return ("cer",) if found == {"cer"} else ("wer", "cer")
+
+
 def _own_rows(shared: Shared) -> list[tuple[str, Mapping[str, Any]]]:
     return [
         (test_set, row)
@@ -235,14 +242,16 @@ def _results(shared: Shared) -> list[str]:
         size = f": {about['num_utts']} utterances" if about.get("num_utts") else ""
         parts.append(f"### {test_set}{size}{', synthetic speech' if shared.synthetic else ''}")
         if shared.kind == ASR:
-            header = ("system", "role", "WER %", "CER %", "parameters", "RTF", "first token ms", "emission delay ms")
+            rates = (f"{metric.upper()} %" for metric in _metrics(shared))
+            header = ("system", "role", *rates, "parameters", "RTF", "first token ms", "emission delay ms")
         else:
             header = ("system", "role", "exact match %", "slot F1 %", "parameters")
         parts.append(table(header, [_result_row(shared, label, row, seed) for label, row, seed in shown], left=2))
     notes = "Rates of one seed where one is named, else mean ± standard deviation over seeds. "
     if shared.kind == ASR:
+        rates = "WER, CER: word and character" if "wer" in _metrics(shared) else "CER: character"
         notes += (
-            "WER, CER: word and character error rate by sclite. RTF: computing time over audio time. First token, emission "
+            f"{rates} error rate by sclite. RTF: computing time over audio time. First token, emission "
             "delay: from the first word, or a word, being spoken until it is shown, waiting for the chunk included."
         )
     else:
@@ -260,7 +269,7 @@ def _shown(
     others += [base] if base is not None and base is not own and base not in others else []
     shown = [(str(row.get("name") or NONE), row, None) for row in others]
     shown.append((f"**{shared.name}**", own, shared.seed))
-    if len((own.get(_METRICS[shared.kind][0]) or {}).get("values", {})) > 1:
+    if len((own.get(_metrics(shared)[0]) or {}).get("values", {})) > 1:
         shown.append((f"{shared.system}, all seeds", own, None))
     return shown
 
@@ -274,16 +283,15 @@ def _result_row(shared: Shared, label: str, row: Mapping[str, Any], seed: int | 
         return (
             label,
             role,
-            _shown_rate(row, "accuracy", seed),
-            _shown_rate(row, "slot_f1", seed),
+            _shown_rate(shared, row, "accuracy", seed),
+            _shown_rate(shared, row, "slot_f1", seed),
             format_parameters(size),
         )
     speed = row.get("speed") or {}
     return (
         label,
         role,
-        _shown_rate(row, "wer", seed),
-        _shown_rate(row, "cer", seed),
+        *(_shown_rate(shared, row, metric, seed) for metric in _metrics(shared)),
         format_parameters(row.get("num_parameters")),
         _spread(speed.get("rtf"), seed, 3),
         _spread(speed.get("first_token_ms"), seed, 0),
@@ -291,9 +299,9 @@ def _result_row(shared: Shared, label: str, row: Mapping[str, Any], seed: int | 
     )
 
 
-def _shown_rate(row: Mapping[str, Any], metric: str, seed: int | None) -> str:
+def _shown_rate(shared: Shared, row: Mapping[str, Any], metric: str, seed: int | None) -> str:
     shown = _spread(row.get(metric), seed, 2)
-    return NOT_SCORED if shown == NONE and metric in ("wer", "accuracy") else shown
+    return NOT_SCORED if shown == NONE and metric == _metrics(shared)[0] else shown
 
 
 def _spread(spread: Mapping[str, Any] | None, seed: int | None, digits: int) -> str:
@@ -447,7 +455,7 @@ def _training(shared: Shared) -> list[str]:
 
 
 def _seeds(shared: Shared) -> list[int]:
-    metric = _METRICS[shared.kind][0]
+    metric = _metrics(shared)[0]
     found = {int(seed) for _, row in _own_rows(shared) for seed in (row.get(metric) or {}).get("values", {})}
     return sorted(found)
 

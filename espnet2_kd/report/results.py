@@ -7,10 +7,11 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet2_kd.report.comparison import Comparison, Row, Spread
+from espnet2_kd.report.comparison import RATES, Comparison, Row, Spread
 from espnet2_kd.report.environment import commands, environments
 from espnet2_kd.report.experiments import Experiment, System
 from espnet2_kd.report.markdown import columns, table
+from espnet2_kd.report.metric import CHARACTERS, WORDS, Metric
 
 # Header and rows of a table.
 Cells = tuple[Sequence[str], list[tuple[str, ...]]]
@@ -54,13 +55,14 @@ def render(
 
 def closing_table(comparisons: Sequence[Comparison], report: str, synthetic: bool = False) -> str:
     """Lay out the short table that ends a run: what a user wants to see first."""
-    header = ("system", "WER %", "parameters", "real-time factor", "first token ms", "emission delay ms")
     parts = []
     for comparison in comparisons:
+        rate = f"{comparison.metric.label} %"
+        header = ("system", rate, "parameters", "real-time factor", "first token ms", "emission delay ms")
         rows = [
             (
                 _full_name(row),
-                _closing_wer(row),
+                _closing_rate(row, comparison.metric),
                 format_parameters(row.num_parameters),
                 *(
                     _speed(row, key, digits)
@@ -74,17 +76,16 @@ def closing_table(comparisons: Sequence[Comparison], report: str, synthetic: boo
     return "\n\n".join([*parts, f"report: {report}"])
 
 
-def _closing_wer(row: Row) -> str:
+def _closing_rate(row: Row, metric: Metric) -> str:
     if row.name is None:
         return NOT_RUN
-    return format_spread(row.wer, 1) if row.wer else NOT_SCORED
+    return format_spread(rate, 1) if (rate := row.rate(metric)) else NOT_SCORED
 
 
 def _compare(comparison: Comparison, synthetic: bool) -> list[str]:
     label = ", synthetic speech" if synthetic else ""
-    size = "" if comparison.num_utts is None else f": {comparison.num_utts} utterances, {comparison.num_words} words"
     return [
-        f"## {comparison.test_set}{label}{size}",
+        f"## {comparison.test_set}{label}{comparison.size}",
         table(*accuracy_table(comparison, synthetic), left=2),
         _notes(comparison),
         table(*cost_table(comparison, synthetic), left=2),
@@ -93,8 +94,13 @@ def _compare(comparison: Comparison, synthetic: bool) -> list[str]:
 
 
 def accuracy_table(comparison: Comparison, synthetic: bool = False) -> Cells:
-    """Lay out error rates, their changes and whether these mean anything."""
-    header = ("system", "role", "seeds", "WER %", "per seed", "CER %", "WER change", "95 % interval", "MAPSSWE p")
+    """Lay out error rates, their changes and whether these mean anything.
+
+    Where characters are compared, words are not counted: each would be a whole utterance.
+    """
+    label = comparison.metric.label
+    rates = (f"{label} %", "per seed", *(["CER %"] if comparison.metric is WORDS else []))
+    header = ("system", "role", "seeds", *rates, f"{label} change", "95 % interval", "MAPSSWE p")
     rows = [
         (
             f"{row.name or NONE}{' †' if row.dirty else ''}",
@@ -144,11 +150,14 @@ def cost_note(comparison: Comparison) -> str:
 
 
 def _accuracy(row: Row, comparison: Comparison) -> tuple[str, ...]:
+    metric = comparison.metric
+    unknown = [NONE] * (5 if metric is WORDS else 4)
     if row.name is None:
-        return (NONE, NOT_RUN, *[NONE] * 5)
-    if row.wer is None:
-        return (format_seeds(row.trained_seeds), NOT_SCORED, *[NONE] * 5)
-    per_seed = ", ".join(f"{value:.2f}" for value in row.wer.values.values())
+        return (NONE, NOT_RUN, *unknown)
+    rate = row.rate(metric)
+    if rate is None:
+        return (format_seeds(row.trained_seeds), NOT_SCORED, *unknown)
+    per_seed = ", ".join(f"{value:.2f}" for value in rate.values.values())
     change = "base" if row.name == comparison.base else NONE
     interval = p = NONE
     if row.change:
@@ -156,16 +165,19 @@ def _accuracy(row: Row, comparison: Comparison) -> tuple[str, ...]:
         change = _percent(relative.value)
         interval = f"{_percent(relative.low)} .. {_percent(relative.high)}"
         p = format_p(row.change.mapsswe_p)
-    rates = (format_spread(row.wer, 2), per_seed, format_spread(row.cer, 2))
+    rates = (format_spread(rate, 2), per_seed, *([format_spread(row.cer, 2)] if metric is WORDS else []))
     return (format_seeds(row.seeds), *rates, change, interval, p)
 
 
 def accuracy_notes(comparison: Comparison) -> tuple[str, list[str]]:
     """Say what the columns of `accuracy_table` mean, and what is particular to its rows."""
-    text = "WER and CER by sclite; mean ± standard deviation over seeds."
+    metric = comparison.metric
+    text = f"{'WER and CER' if metric is WORDS else 'CER'} by sclite; mean ± standard deviation over seeds."
+    if metric is CHARACTERS:
+        text += " Systems are compared by characters."
     if any(row.change for row in comparison.rows):
         text += (
-            f" WER change: relative to {comparison.base}. 95 % interval: bootstrap over {comparison.cluster}s and, "
+            f" {metric.label} change: relative to {comparison.base}. 95 % interval: bootstrap over {comparison.cluster}s and, "
             "where there are several, seeds. MAPSSWE p: two-sided, by SCTK's sc_stats, equal seeds paired and pooled; "
             "it speaks of these trainings on this set (* p < 0.05, ** p < 0.01, *** p < 0.001, n.s. otherwise)."
         )
@@ -203,15 +215,15 @@ def _standard(experiment: Experiment, inference_tag: str, synthetic: bool) -> li
     if not experiment.results:
         return []
     parts = [f"## {experiment.path.as_posix()}{' (synthetic speech)' if synthetic else ''}"]
-    for metric in ("wer", "cer", "ter"):
+    for rate in RATES:
         lines = ["|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|", "|---|---|---|---|---|---|---|---|---|"]
         for name, result in experiment.results.items():
-            row = result.score.get(metric)
+            row = result.score.get(rate)
             if row:
                 rates = "|".join(f"{row[key]:.1f}" for key in ("corr", "sub", "del", "ins", "err", "s_err"))
                 lines.append(f"|{inference_tag}/{name}|{row['snt']}|{row['wrd']}|{rates}|")
         if len(lines) > 2:
-            parts += [f"### {metric.upper()}", "\n".join(lines)]
+            parts += [f"### {rate.upper()}", "\n".join(lines)]
     return parts
 
 

@@ -46,7 +46,7 @@ class Mapsswe:
 
 
 def mapsswe(first: Mapping[str, Path], second: Mapping[str, Path]) -> Mapsswe:
-    """Compare two systems by `sc_stats -t mapsswe`, given their `score_wer` folders by label (seed).
+    """Compare two systems by `sc_stats -t mapsswe`, given their `score_wer` or `score_cer` folders by label (seed).
 
     Several seeds are pooled: utterance `u` of label `1` becomes utterance `1.u`, so that it is compared with the same
     utterance of the other system's label `1`. Segments of different seeds count as independent.
@@ -96,32 +96,32 @@ def _parse(report: str) -> Mapsswe:
 
 @dataclass(frozen=True)
 class Errors:
-    """Word errors `(S, U)` of S seeds and U utterances, reference words `(U,)` and speaker index `(U,)`."""
+    """Errors `(S, U)` of S seeds and U utterances, reference words or characters `(U,)`, speaker index `(U,)`."""
 
     errors: np.ndarray
-    words: np.ndarray
+    units: np.ndarray
     speakers: np.ndarray
 
     @classmethod
     def read(cls, folders: Sequence[Path]) -> Errors:
-        """Read `score_wer` folders, one per seed; raises DataError when they do not hold the same utterances."""
+        """Read `score_wer` or `score_cer` folders, one per seed; raises DataError when they do not hold the same utterances."""
         results = [parse_utterances(read_output(folder / "result.txt")) for folder in folders]
         ids = sorted(results[0])
-        words = np.array([results[0][utt].words for utt in ids])
-        if not words.sum():
+        units = np.array([results[0][utt].words for utt in ids])
+        if not units.sum():
             raise one_problem(
                 folders[0] / "result.txt", "counts of no words", "score again: python -m espnet2_kd.bin.score"
             )
         for folder, result in zip(folders, results, strict=True):
-            if sorted(result) != ids or any(result[utt].words != count for utt, count in zip(ids, words, strict=True)):
+            if sorted(result) != ids or any(result[utt].words != count for utt, count in zip(ids, units, strict=True)):
                 raise one_problem(folder, f"not the utterances of {folders[0]}", "score both on the same set")
         _, speakers = np.unique([speaker_of(utt) for utt in ids], return_inverse=True)
-        return cls(np.array([[result[utt].errors for utt in ids] for result in results]), words, speakers)
+        return cls(np.array([[result[utt].errors for utt in ids] for result in results]), units, speakers)
 
     @property
     def rate(self) -> float:
         """Error rate over all seeds, as a fraction."""
-        return float(self.errors.sum() / (len(self.errors) * self.words.sum()))
+        return float(self.errors.sum() / (len(self.errors) * self.units.sum()))
 
     def cluster_kind(self) -> str:
         """What is drawn: `speaker` where there are enough for percentiles to mean anything, else `utterance`."""
@@ -138,9 +138,9 @@ class Interval:
 
 
 def bootstrap_rate(system: Errors, cluster: str, samples: int = 2000, seed: int = 1) -> Interval:
-    """Interval of the word error rate, as a fraction."""
-    drawn, words = _draw([system], cluster, samples, seed)
-    return _interval(system.rate, drawn[0] / words)
+    """Interval of the error rate, as a fraction."""
+    drawn, units = _draw([system], cluster, samples, seed)
+    return _interval(system.rate, drawn[0] / units)
 
 
 def bootstrap_change(base: Errors, system: Errors, cluster: str, samples: int = 2000, seed: int = 1) -> Interval:
@@ -157,25 +157,25 @@ def bootstrap_change(base: Errors, system: Errors, cluster: str, samples: int = 
 
 
 def _draw(systems: Sequence[Errors], cluster: str, samples: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Draw seeds and clusters with replacement; give mean errors per system and words, each `(samples,)`."""
+    """Draw seeds and clusters with replacement; give mean errors per system and words or characters, each `(samples,)`."""
     if cluster not in ("speaker", "utterance"):
         raise ValueError(f"cluster must be speaker or utterance, not {cluster!r}")
-    groups = systems[0].speakers if cluster == "speaker" else np.arange(len(systems[0].words))
+    groups = systems[0].speakers if cluster == "speaker" else np.arange(len(systems[0].units))
     num_groups = int(groups.max()) + 1
-    words = np.bincount(groups, systems[0].words, num_groups)
+    units = np.bincount(groups, systems[0].units, num_groups)
     errors = [np.stack([np.bincount(groups, row, num_groups) for row in system.errors]) for system in systems]
     random = np.random.default_rng(seed)
     drawn_errors: list[list[np.ndarray]] = [[] for _ in systems]
-    drawn_words = []
+    drawn_units = []
     # In parts, so that a large test set does not need samples x utterances numbers at once.
     for start in range(0, samples, 200):
         size = min(200, samples - start)
         times = random.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size)
-        drawn_words.append(times @ words)
+        drawn_units.append(times @ units)
         for table, drawn in zip(errors, drawn_errors, strict=True):
             seeds = random.multinomial(len(table), np.full(len(table), 1 / len(table)), size)
             drawn.append(((times @ table.T) * seeds).sum(1) / len(table))
-    return [np.concatenate(drawn) for drawn in drawn_errors], np.concatenate(drawn_words)
+    return [np.concatenate(drawn) for drawn in drawn_errors], np.concatenate(drawn_units)
 
 
 def _interval(value: float, drawn: np.ndarray) -> Interval:

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any
 
 from espnet2_kd.report.markdown import table
+from espnet2_kd.report.metric import WORDS
 
 NOTES = """\
 WER and CER by sclite over the whole set. Algorithmic latency: audio from the start of a chunk until its first frame can
@@ -28,6 +29,7 @@ class Point:
     trained: whether the model was trained with this context.
     num_utts, num_words: size of the set that was scored.
     wer, cer: percent.
+    metric: key of the one that the picture shows.
     stream: totals of `stream.json`.
     """
 
@@ -41,6 +43,12 @@ class Point:
     wer: float
     cer: float
     stream: dict[str, Any]
+    metric: str = WORDS.key
+
+    @property
+    def rate(self) -> float:
+        """Error rate of the metric, percent."""
+        return getattr(self, self.metric)
 
     def mean(self, name: str) -> float | None:
         """Mean of a measured time, None where none was measured."""
@@ -75,11 +83,13 @@ def render(points: Sequence[Point], data_dir: str | PathLike) -> str:
     measured = " or ".join(map(str, streamed))
     size = f"{first.num_utts} utterances, {first.num_words} words; times over {measured} of them."
     untrained = "" if all(point.trained for point in points) else UNTRAINED
-    return f"# WER and latency on {data_dir}\n\n{size}\n\n{table(header, rows)}\n\n{NOTES}{untrained}\n"
+    return (
+        f"# {first.metric.upper()} and latency on {data_dir}\n\n{size}\n\n{table(header, rows)}\n\n{NOTES}{untrained}\n"
+    )
 
 
 def draw(points: Sequence[Point], path: str | PathLike) -> None:
-    """Draw WER over algorithmic latency and over emission delay; full context, which has no latency to plot, is a level."""
+    """Draw the error rate over algorithmic latency and over emission delay; full context, which has no latency to plot, is a level."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -99,21 +109,21 @@ def draw(points: Sequence[Point], path: str | PathLike) -> None:
     for panel, (label, x_of) in zip(panels, axes.items(), strict=True):
         for (system, left, right), curve in _curves(points).items():
             if left is None:
-                panel.axhline(curve[0].wer, color=colours[system], linestyle=":", label=f"{system}, full context")
+                panel.axhline(curve[0].rate, color=colours[system], linestyle=":", label=f"{system}, full context")
                 continue
             known = [(x, point) for point in curve if (x := x_of(point)) is not None]
             panel.plot(
                 [x for x, _ in known],
-                [point.wer for _, point in known],
+                [point.rate for _, point in known],
                 color=colours[system],
                 marker=_marker(points, left, right),
                 label=f"{system}, left {_size(left)}, right {_size(right)} ms",
             )
             for x, point in known:
-                panel.annotate(f"{point.chunk_ms:g}", (x, point.wer), (4, 4), textcoords="offset points", fontsize=7)
+                panel.annotate(f"{point.chunk_ms:g}", (x, point.rate), (4, 4), textcoords="offset points", fontsize=7)
         panel.set_xlabel(label)
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel("WER (%); numbers: chunk in ms")
+    panels[0].set_ylabel(f"{points[0].metric.upper()} (%); numbers: chunk in ms")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=120)

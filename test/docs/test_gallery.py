@@ -38,6 +38,21 @@ def test_gains_are_those_of_the_systems_with_most_seeds(docs_module):
     assert gain.interval == "-20.0 % .. +1.0 %"
 
 
+CHARACTERS = """## test: 10 utterances, 90 characters
+
+| system | role | seeds | CER % | per seed | CER change | 95 % interval | MAPSSWE p |
+| :-- | :-- | --: | --: | --: | --: | --: | --: |
+| plain | student, no distillation | 1, 2 | 6.00 ± 1.00 | 5.00, 7.00 | base | - | - |
+| acd | distilled student | 1, 2 | 5.40 ± 1.00 | 5.00, 5.80 | -10.0 % | -12.0 % .. -8.0 % | 0.010 * |
+"""
+
+
+def test_gains_in_characters_where_these_are_compared(docs_module):
+    (gain,) = docs_module("gallery").read_gains(CHARACTERS)
+    assert (gain.metric, gain.before, gain.after) == ("CER", "6.00 ± 1.00", "5.40 ± 1.00")
+    assert (gain.change, gain.interval) == ("-10.0 %", "-12.0 % .. -8.0 %")
+
+
 INTENTS = """# RESULTS
 
 ## test, synthetic speech: 90 utterances

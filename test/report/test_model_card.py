@@ -124,6 +124,16 @@ def test_the_table_has_this_seed_beside_teacher_and_baseline(recipe):
     assert "train_other" not in card
 
 
+def test_where_characters_are_compared_words_are_not_shown(recipe):
+    known = [one | {"metric": "cer"} for one in results()]
+    (recipe / "results.json").write_text(json.dumps(known))
+    card = card_of(recipe)
+    test, hard = card.split("### hard")
+    assert cells(test, "**asr_train_kd_seed2**")[1:4] == ["distilled student", "7.75", "1.23 M"]
+    assert cells(hard, "**asr_train_kd_seed2**")[2] == "not scored" and "WER" not in card
+    assert {one.metric_type for one in ModelCard(card).data.eval_results} == {"cer"}
+
+
 def test_what_else_is_known_of_it(recipe):
     card = card_of(recipe)
     for line in (

@@ -172,7 +172,7 @@ def test_every_number(recipe, capsys):
     )
     change = saved["rows"][2]["change"]
     assert change["mapsswe_z"] > 3 and change["seeds"] == [1, 2, 3] and change["base"] == "train_student_nokd"
-    assert saved["num_utts"] == 120 and saved["num_words"] == sum(len(text.split()) for text in REF.values())
+    assert saved["num_utts"] == 120 and saved["num_units"] == sum(len(text.split()) for text in REF.values())
 
 
 def test_form_that_users_know(recipe):

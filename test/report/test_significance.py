@@ -156,7 +156,7 @@ def test_errors_are_read_by_utterance(tmp_path):
         score(tmp_path / "2", ref, {"s1-a": "x y z", "s2-b": "x x x", "s1-c": "x y"}),
     ]
     read = Errors.read(folders)
-    assert read.errors.tolist() == [[2, 2, 0], [0, 0, 2]] and read.words.tolist() == [3, 2, 1]
+    assert read.errors.tolist() == [[2, 2, 0], [0, 0, 2]] and read.units.tolist() == [3, 2, 1]
     assert read.speakers.tolist() == [0, 0, 1] and read.rate == 6 / 12
 
 
@@ -181,7 +181,7 @@ def test_clusters_that_err_as_one_widen_the_interval():
     ratio = (by_speaker.high - by_speaker.low) / (by_utterance.high - by_utterance.low)
     assert ratio == pytest.approx(3, rel=0.1)
     assert errors.cluster_kind() == "speaker"
-    few = Errors(errors.errors, errors.words, speakers // 40)
+    few = Errors(errors.errors, errors.units, speakers // 40)
     assert few.cluster_kind() == "utterance"
 
 
@@ -204,7 +204,7 @@ def test_identical_systems_do_not_change():
     errors = Errors(np.array([[1, 0, 2, 3]]), np.array([4, 4, 4, 4]), np.array([0, 1, 2, 3]))
     found = bootstrap_change(errors, errors, "utterance")
     assert (found.value, found.low, found.high) == (0, 0, 0)
-    perfect = Errors(np.zeros((1, 4), int), errors.words, errors.speakers)
+    perfect = Errors(np.zeros((1, 4), int), errors.units, errors.speakers)
     assert math.isnan(bootstrap_change(perfect, errors, "utterance").value)
     assert bootstrap_change(errors, perfect, "utterance").value == -1
     with pytest.raises(ValueError, match="speaker or utterance"):

@@ -17,8 +17,8 @@ hide: [toc]
 
 # Recipes
 
-What distillation bought is read from each recipe's generated `RESULTS.md`: of recognisers the word error rate without distillation, the one with it,
-the relative change and its 95 % interval; of intents the points of accuracy on the quiet set. Where a report holds several distilled systems, those with the most seeds are shown. An interval that includes
+What distillation bought is read from each recipe's generated `RESULTS.md`: of recognisers the error rate without distillation, the one with it,
+the relative change and its 95 % interval (WER: of words, CER: of characters, for languages that do not separate words); of intents the points of accuracy on the quiet set. Where a report holds several distilled systems, those with the most seeds are shown. An interval that includes
 0 % says that other speakers or seeds might as well have shown nothing. *Synthetic* means that a program spoke the test sentences; such numbers say that a recipe works, not
 how well it hears people. *Not run* means that the recipe has been tried end to end on a tiny corpus only.
 """
@@ -52,6 +52,7 @@ class Gain:
     system: str
     seeds: str
     synthetic: bool
+    metric: str
     before: str
     after: str
     change: str
@@ -92,10 +93,12 @@ def read_gains(text: str) -> list[Gain]:
     """What a results file says of distilled systems with the most seeds, test set by test set."""
     gains = []
     for heading, rows in read_tables(text):
-        if "WER change" not in rows[0]:
+        metric = next((metric for metric in ("WER", "CER") if f"{metric} change" in rows[0]), None)
+        if metric is None:
             continue
-        base = next((row for row in rows if row["WER change"] == "base"), None)
-        distilled = [row for row in rows if row["role"].startswith("distilled") and row["WER change"] != "-"]
+        rate, change = f"{metric} %", f"{metric} change"
+        base = next((row for row in rows if row[change] == "base"), None)
+        distilled = [row for row in rows if row["role"].startswith("distilled") and row[change] != "-"]
         if base is None or not distilled:
             continue
         most = max(_count(row["seeds"]) for row in distilled)
@@ -105,9 +108,10 @@ def read_gains(text: str) -> list[Gain]:
                 _name(row),
                 row["seeds"],
                 "synthetic" in heading,
-                base["WER %"],
-                row["WER %"],
-                row["WER change"],
+                metric,
+                base[rate],
+                row[rate],
+                row[change],
                 row["95 % interval"],
             )
             for row in distilled
@@ -165,7 +169,7 @@ def gallery_page(rows: Sequence[tuple[str, str, str, str]]) -> str:
 
 def _line(gain: Gain) -> str:
     made = _made(gain.test_set, gain.seeds, gain.synthetic)
-    return f"`{gain.system}`, {made}: {gain.before} → {gain.after} %, **{gain.change}** ({gain.interval})"
+    return f"`{gain.system}`, {made}: {gain.metric} {gain.before} → {gain.after} %, **{gain.change}** ({gain.interval})"
 
 
 def _made(test_set: str, seeds: str, synthetic: bool) -> str:

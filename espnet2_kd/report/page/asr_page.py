@@ -10,8 +10,9 @@ from typing import Any
 from espnet2_kd.data.documents import read_json
 from espnet2_kd.data.problems import DataError
 from espnet2_kd.report.comparison import Comparison, Row
-from espnet2_kd.report.experiments import SetResult, System
+from espnet2_kd.report.experiments import System
 from espnet2_kd.report.intent_conditions import Condition, read_conditions
+from espnet2_kd.report.metric import Metric
 from espnet2_kd.report.page import figures
 from espnet2_kd.report.page.alignment import Alignment, Step, read_alignments
 from espnet2_kd.report.page.blocks import Block, Bullets, Details, Figure, Heading, Side, Table, Text
@@ -35,8 +36,6 @@ from espnet2_kd.report.results import (
 TEXTS = "utterances"
 UNREADABLE = "utterances whose alignment cannot be read"
 NUM_WORST = 15
-# Where words are not separated, an utterance is one word, and only characters can be compared.
-WORDS_PER_UTT = 1.2
 By = dict[str, dict[int, dict[str, Alignment]]]
 
 
@@ -52,13 +51,12 @@ def asr_page(
     """Put together what is known of recognisers; raises DataError for scores that cannot be read."""
     frame = Frame(systems, missing, options, recipe)
     order, budget = frame.order, frame.budget
-    alignments = {one.test_set: _read(systems, one.test_set) for one in comparisons}
     sets, errors = [], []
     for comparison in comparisons:
-        found, unit = alignments[comparison.test_set]
-        one = _utterances(comparison, systems, found, unit, order, budget, options)
+        found = _read(comparison, systems)
+        one = _utterances(comparison, systems, found, order, budget, options)
         sets.append(one)
-        errors += _errors(comparison, found, unit, order, one, len(sets) - 1)
+        errors += _errors(comparison, found, order, one, len(sets) - 1)
     add_sound(frame.media, sets, options, _heard_first)
     noise = _noise(comparisons, order)
     return frame.page(
@@ -78,11 +76,8 @@ def _summary(
 ) -> list[Block]:
     blocks: list[Block] = []
     for n, comparison in enumerate(comparisons):
-        size = (
-            "" if comparison.num_utts is None else f": {comparison.num_utts} utterances, {comparison.num_words} words"
-        )
-        blocks.append(Heading(f"{comparison.test_set}{size}"))
-        blocks += [Text(text, strong=True) for row in comparison.rows if (text := _verdict(row))]
+        blocks.append(Heading(f"{comparison.test_set}{comparison.size}"))
+        blocks += [Text(text, strong=True) for row in comparison.rows if (text := _verdict(row, comparison.metric))]
         drawn = [figures.rates(comparison, order, f"rates{n}"), figures.changes(comparison, order, f"changes{n}")]
         blocks += _beside(drawn)
         note, bullets = accuracy_notes(comparison)
@@ -105,15 +100,15 @@ def _beside(drawn: Sequence[Figure | None]) -> list[Block]:
     return [Side(shown)] if shown else []
 
 
-def _verdict(row: Row) -> str | None:
+def _verdict(row: Row, metric: Metric) -> str | None:
     """One sentence of a distilled system; a change is one only where both tests say so."""
     change = row.change
     if row.role != "distilled" or change is None or not math.isfinite(change.relative.value):
         return None
     relative = change.relative
-    amount = f"{abs(100 * relative.value):.1f} % {'fewer' if relative.value < 0 else 'more'} word errors than"
+    amount = f"{abs(100 * relative.value):.1f} % {'fewer' if relative.value < 0 else 'more'} {metric.unit} errors than"
     if amount.startswith("0.0 "):
-        amount = "as many word errors as"
+        amount = f"as many {metric.unit} errors as"
     interval = f"95 % interval {100 * relative.low:+.1f} .. {100 * relative.high:+.1f} %"
     known = math.isfinite(relative.low) and not relative.low <= 0 <= relative.high and change.mapsswe_p < 0.05
     sure = "" if known else "; that may be chance"
@@ -136,25 +131,13 @@ def _contexts(recipe: Path) -> list[Block]:
     return blocks
 
 
-def _read(systems: Sequence[System], test_set: str) -> tuple[By, str]:
-    """Alignments by system and seed, of words or else of characters, and which of them."""
-    scored = {system.name: system.scored(test_set) for system in systems}
-    words = _read_metric(scored, "score_wer")
-    first = next((seeds for by_seed in words.values() for seeds in by_seed.values()), {})
-    num_words = sum(one.counts.words for one in first.values())
-    if first and num_words <= WORDS_PER_UTT * len(first):
-        folders = [result.folder for results in scored.values() for result in results.values()]
-        characters = sum(len(word) for one in first.values() for word in one.reference)
-        if characters > 2 * num_words and all((folder / "score_cer/result.txt").is_file() for folder in folders):
-            return _read_metric(scored, "score_cer"), "characters"
-    return words, "words"
-
-
-def _read_metric(scored: Mapping[str, Mapping[int, SetResult]], folder: str) -> By:
+def _read(comparison: Comparison, systems: Sequence[System]) -> By:
+    """Alignments by system and seed, of what the systems are compared by."""
+    folder = comparison.metric.folder
     return {
-        name: {seed: read_alignments(result.folder / folder) for seed, result in results.items()}
-        for name, results in scored.items()
-        if results
+        system.name: {seed: read_alignments(result.folder / folder) for seed, result in results.items()}
+        for system in systems
+        if (results := system.scored(comparison.test_set))
     }
 
 
@@ -162,7 +145,6 @@ def _utterances(
     comparison: Comparison,
     systems: Sequence[System],
     found: By,
-    unit: str,
     order: Mapping[str, int],
     budget: Budget,
     options: PageOptions,
@@ -191,7 +173,7 @@ def _utterances(
         if budget.take(TEXTS, len(as_json(shown_utt))):
             utts.append(shown_utt)
     return {
-        **{"name": comparison.test_set, "unit": unit, "total": len(every), "utts": utts},
+        **{"name": comparison.test_set, "unit": comparison.metric.units, "total": len(every), "utts": utts},
         "seeds": {order[name]: seed for name, seed in shown.items()},
         "base": order.get(comparison.base) if comparison.base in firsts else None,
     }
@@ -211,7 +193,7 @@ def _heard_first(one: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _errors(
-    comparison: Comparison, found: By, unit: str, order: Mapping[str, int], one: Mapping[str, Any], place: int
+    comparison: Comparison, found: By, order: Mapping[str, int], one: Mapping[str, Any], place: int
 ) -> list[Block]:
     blocks: list[Block] = [Heading(comparison.test_set)]
     if not found:
@@ -220,7 +202,7 @@ def _errors(
     edges = length_edges(lens)
     bins = {name: errors_by_length([_counts(seed) for seed in seeds.values()], edges) for name, seeds in found.items()}
     title = f"Errors by length, {comparison.test_set}"
-    blocks.append(figures.by_length(bins, order, f"length{place}", title, unit))
+    blocks.append(figures.by_length(bins, order, f"length{place}", title, comparison.metric.units))
     blocks += _worst(one, order, place)
     for name, seeds in found.items():
         errors = word_errors(alignment for alignments in seeds.values() for alignment in alignments.values())
@@ -276,10 +258,13 @@ def _noise(comparisons: Sequence[Comparison], order: Mapping[str, int]) -> list[
     for n, ((clean, noise), noisy) in enumerate(groups.items()):
         quiet = [condition for condition in conditions if condition.test_set == clean]
         sets = [*quiet, *noisy]
+        metric = by_name[sets[0].test_set].metric
         spreads = {
-            name: [next((row.wer for row in by_name[one.test_set].rows if row.name == name), None) for one in sets]
+            name: [
+                next((row.rate(metric) for row in by_name[one.test_set].rows if row.name == name), None) for one in sets
+            ]
             for name in order
         }
         labels, title = [one.label for one in sets], f"Errors by noise: {clean}, {noise}"
-        blocks.append(figures.by_noise(labels, spreads, order, f"noise{n}", title, "WER"))
+        blocks.append(figures.by_noise(labels, spreads, order, f"noise{n}", title, metric.label))
     return blocks

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from espnet2_kd.report.comparison import Comparison, Row, Spread
+from espnet2_kd.report.metric import METRICS, WORDS
 from espnet2_kd.report.page.blocks import Figure
 from espnet2_kd.report.page.costs import Disk
 from espnet2_kd.report.page.errors import LengthBin
@@ -24,31 +25,31 @@ def short(name: str) -> str:
 
 
 def rates(comparison: Comparison, order: Mapping[str, int], name: str) -> Figure | None:
-    """Word error rates with their intervals, and those of single trainings."""
-    rows = [row for row in comparison.rows if row.wer]
-    if not rows:
+    """Error rates with their intervals, and those of single trainings."""
+    label = comparison.metric.label
+    scored = _scored(comparison)
+    if not scored:
         return None
     traces = []
-    for row in rows:
-        interval = row.wer_interval
-        bounds = _bounds(Interval(row.wer.mean, 100 * interval.low, 100 * interval.high) if interval else None)
+    for row, rate in scored:
+        interval = row.interval
+        bounds = _bounds(Interval(rate.mean, 100 * interval.low, 100 * interval.high) if interval else None)
         traces.append(
-            _point(row, order, row.wer.mean, f"{row.wer.mean:.2f} %", bounds)
-            | {"hovertemplate": "%{y}<br>WER %{text}<extra></extra>"}
+            _point(row, order, rate.mean, f"{rate.mean:.2f} %", bounds)
+            | {"hovertemplate": f"%{{y}}<br>{label} %{{text}}<extra></extra>"}
         )
-        if len(row.wer.values) > 1:
+        if len(rate.values) > 1:
             traces.append(
                 {
                     **{"type": "scatter", "mode": "markers", "system": order[row.name], "hollow": True},
-                    **{"x": list(row.wer.values.values()), "y": [short(row.name)] * len(row.wer.values)},
-                    "text": [f"seed {seed}" for seed in row.wer.values],
-                    "hovertemplate": "%{y}, %{text}<br>WER %{x:.2f} %<extra></extra>",
+                    **{"x": list(rate.values.values()), "y": [short(row.name)] * len(rate.values)},
+                    "text": [f"seed {seed}" for seed in rate.values],
+                    "hovertemplate": f"%{{y}}, %{{text}}<br>{label} %{{x:.2f}} %<extra></extra>",
                 }
             )
-    layout = _by_name(len(rows), "WER (%), 95 % interval")
-    return Figure(
-        name, f"Word error rate, {comparison.test_set}", traces, layout, "Small open marks: single trainings."
-    )
+    layout = _by_name(len(scored), f"{label} (%), 95 % interval")
+    title = f"{_title(comparison)}, {comparison.test_set}"
+    return Figure(name, title, traces, layout, "Small open marks: single trainings.")
 
 
 def changes(comparison: Comparison, order: Mapping[str, int], name: str) -> Figure | None:
@@ -64,14 +65,15 @@ def changes(comparison: Comparison, order: Mapping[str, int], name: str) -> Figu
             _point(row, order, percent.value, f"{percent.value:+.1f} %", _bounds(percent))
             | {"hovertemplate": "%{y}<br>%{text}<extra></extra>"}
         )
-    layout = _by_name(len(rows), "change of the WER (%); left is better")
+    layout = _by_name(len(rows), f"change of the {comparison.metric.label} (%); left is better")
     layout["xaxis"]["zeroline"] = True
     return Figure(name, f"Change against {comparison.base}, {comparison.test_set}", traces, layout)
 
 
 def latency(comparison: Comparison, order: Mapping[str, int], name: str) -> Figure | None:
     """Error rate against latency: of the two measured the one that more systems have."""
-    known = {key: [row for row in comparison.rows if row.wer and (row.speed or {}).get(key)] for key in LATENCIES}
+    scored = _scored(comparison)
+    known = {key: [(row, rate) for row, rate in scored if (row.speed or {}).get(key)] for key in LATENCIES}
     key = max(known, key=lambda one: len(known[one]))
     if not known[key]:
         return None
@@ -80,57 +82,70 @@ def latency(comparison: Comparison, order: Mapping[str, int], name: str) -> Figu
 
 def size(comparison: Comparison, order: Mapping[str, int], name: str) -> Figure | None:
     """Error rate against the number of parameters."""
-    rows = [row for row in comparison.rows if row.wer and row.num_parameters]
-    if not rows:
+    scored = [(row, rate) for row, rate in _scored(comparison) if row.num_parameters]
+    if not scored:
         return None
-    return _trade(rows, order, name, lambda row: row.num_parameters / 1e6, "parameters (millions)", comparison)
+    return _trade(scored, order, name, lambda row: row.num_parameters / 1e6, "parameters (millions)", comparison)
+
+
+def _scored(comparison: Comparison) -> list[tuple[Row, Spread]]:
+    """The rows that were scored, with the rate that they are compared by."""
+    return [(row, rate) for row in comparison.rows if (rate := row.rate(comparison.metric))]
+
+
+def _title(comparison: Comparison) -> str:
+    return f"{comparison.metric.unit.capitalize()} error rate"
 
 
 def _trade(
-    rows: Sequence[Row],
+    scored: Sequence[tuple[Row, Spread]],
     order: Mapping[str, int],
     name: str,
     x_of: Callable[[Row], float],
     label: str,
     comparison: Comparison,
 ) -> Figure:
+    metric = comparison.metric.label
     traces = [
         {
             **{"type": "scatter", "mode": "markers", "name": row.name, "system": order[row.name], "big": True},
-            **{"x": [x_of(row)], "y": [row.wer.mean], "error_y": _std(row.wer)},
-            "hovertemplate": f"%{{fullData.name}}<br>{label}: %{{x:.4g}}<br>WER %{{y:.2f}} %<extra></extra>",
+            **{"x": [x_of(row)], "y": [rate.mean], "error_y": _std(rate)},
+            "hovertemplate": f"%{{fullData.name}}<br>{label}: %{{x:.4g}}<br>{metric} %{{y:.2f}} %<extra></extra>",
         }
-        for row in rows
+        for row, rate in scored
     ]
     layout = {
-        **{"xaxis": {"title": {"text": label}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "WER (%)"}}},
+        "xaxis": {"title": {"text": label}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": f"{metric} (%)"}},
         **{"showlegend": True, "height": 360},
     }
-    return Figure(name, f"Word error rate against {label.split(' (')[0]}, {comparison.test_set}", traces, layout)
+    return Figure(name, f"{_title(comparison)} against {label.split(' (')[0]}, {comparison.test_set}", traces, layout)
 
 
 def contexts(points: Sequence[Mapping[str, Any]], where: str, name: str) -> Figure | None:
     """What `wer_latency.json` says: error rate over algorithmic latency, a line for each system."""
     lines: dict[str, list[tuple[float, float, str]]] = {}
+    metric = METRICS[points[0].get("metric", WORDS.key)]
     for point in points:
         delay = (point.get("stream") or {}).get("algorithmic_latency_ms")
         if delay is not None:
             label = (
                 f"chunk {point['chunk_ms']:g} ms, left {point['left_ms']}" if point.get("chunk_ms") else "full context"
             )
-            lines.setdefault(str(point["system"]), []).append((float(delay), float(point["wer"]), label))
+            lines.setdefault(str(point["system"]), []).append((float(delay), float(point[metric.key]), label))
     if not lines:
         return None
     traces = [
         {
             **{"type": "scatter", "mode": "lines+markers", "name": system, "system": n},
             **dict(zip(("x", "y", "text"), map(list, zip(*sorted(line), strict=True)), strict=True)),
-            "hovertemplate": "%{fullData.name}, %{text}<br>%{x:.0f} ms<br>WER %{y:.2f} %<extra></extra>",
+            "hovertemplate": f"%{{fullData.name}}, %{{text}}<br>%{{x:.0f}} ms<br>{metric.label} %{{y:.2f}} %<extra></extra>",
         }
         for n, (system, line) in enumerate(lines.items())
     ]
     layout = {
-        **{"xaxis": {"title": {"text": "algorithmic latency (ms)"}}, "yaxis": {"title": {"text": "WER (%)"}}},
+        "xaxis": {"title": {"text": "algorithmic latency (ms)"}},
+        "yaxis": {"title": {"text": f"{metric.label} (%)"}},
         **{"showlegend": True, "height": 360},
     }
     return Figure(name, f"Error rate against latency, by context: {where}", traces, layout)

@@ -60,8 +60,8 @@ def test_data_are_those_of_the_report(asr):
     assert trace["x"] == [row["wer"]["mean"]]
     low, high = trace["x"][0] - trace["error_x"]["arrayminus"][0], trace["x"][0] + trace["error_x"]["array"][0]
     assert (low, high) == (
-        pytest.approx(100 * row["wer_interval"]["low"]),
-        pytest.approx(100 * row["wer_interval"]["high"]),
+        pytest.approx(100 * row["interval"]["low"]),
+        pytest.approx(100 * row["interval"]["high"]),
     )
     change = page.data["figures"]["changes0"]["traces"][-1]
     assert change["x"] == [pytest.approx(100 * row["change"]["relative"]["value"])]
