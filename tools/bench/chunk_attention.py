@@ -3,8 +3,8 @@
     python tools/bench/chunk_attention.py [--rounds 7] [--device cuda]
 
 Forward and backward, one thread, width 256, 4 heads, chunks of 4 frames that see 16 more. Three tables: attention alone against
-torch's scaled_dot_product_attention (which has no relative positions) under a mask; a whole Conformer layer against ESPnet2's;
-and how time grows with length, as the slope of its logarithm: 1 is linear, 2 is quadratic.
+torch's scaled_dot_product_attention under a mask, without relative positions and with them (as a bias, the same result as ours);
+a whole Conformer layer against ESPnet2's; and how time grows with length, as the slope of its logarithm: 1 is linear, 2 is quadratic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from timing import ALLOCATORS, again, interleaved, machine, ratio, refuse_if_red, table
 
 from espnet2_kd.layers.attention_plan import AttentionPlan
-from espnet2_kd.layers.chunk_attention import ChunkAttention
+from espnet2_kd.layers.chunk_attention import ChunkAttention, distance_to_key
 from espnet2_kd.layers.chunk_context import ChunkContext
 from espnet2_kd.layers.conformer_block import ConformerBlock
 from espnet2_kd.layers.relative_position import relative_positions
@@ -27,28 +27,44 @@ from espnet2_kd.layers.relative_position import relative_positions
 SIZE, HEADS, HIDDEN, KERNEL = 256, 4, 1024, 15
 CONTEXT = ChunkContext(4, 16, 0)
 LENGTHS = (500, 1000, 2000, 4000, 8000)
+LONGEST_BIAS = 4000  # the bias of every pair of frames, and its gradient, take gigabytes beyond
 LAYERS = ((16, 125), (16, 375), (1, 2000))
 GROWTH = (2000, 4000, 8000, 16000)
 TESTS = ("test/layers",)
 
 
 def core(num_frames: int, device: str):
-    """Attention alone, from queries, keys and values (1, T, H, d) on."""
+    """Attention alone, from queries, keys and values (1, T, H, d) on; with the gradient of an output that is used."""
     module = ChunkAttention(HEADS, SIZE).to(device)
     lens = torch.full((1,), num_frames, device=device)
     plan = AttentionPlan.make(lens, num_frames, CONTEXT)
+    blocked = AttentionPlan.dense(lens, num_frames, CONTEXT).blocked[:, None]
     q, k, v = (torch.randn(1, num_frames, HEADS, SIZE // HEADS, device=device, requires_grad=True) for _ in range(3))
-    mask = ~AttentionPlan.dense(lens, num_frames, CONTEXT).blocked[:, None]
+    grad = torch.randn(1, num_frames, SIZE, device=device)
+    mask = ~blocked
     pos = relative_positions(plan.back, plan.ahead, SIZE, q)
+    far = relative_positions(num_frames - 1, num_frames - 1, SIZE, q)
 
-    def ours() -> None:
-        module.attend(q, k, v, module.positions(pos), plan).sum().backward()
+    def ours() -> torch.Tensor:
+        return module.attend(q, k, v, module.positions(pos), plan)
 
-    def dense() -> None:
-        heads = (x.transpose(1, 2) for x in (q, k, v))
-        F.scaled_dot_product_attention(*heads, attn_mask=mask).sum().backward()
+    def dense() -> torch.Tensor:
+        return joined(F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask))
 
-    return {"peer": dense, "ours": ours}
+    def biased() -> torch.Tensor:
+        by_content, by_distance = ((q + bias).transpose(1, 2) for bias in (module.pos_bias_u, module.pos_bias_v))
+        bias = distance_to_key(by_distance @ module.positions(far).transpose(1, 2), num_frames)
+        bias = (bias / math.sqrt(SIZE // HEADS)).masked_fill(blocked, -torch.inf)
+        return joined(F.scaled_dot_product_attention(by_content, *(x.transpose(1, 2) for x in (k, v)), attn_mask=bias))
+
+    def joined(heads: torch.Tensor) -> torch.Tensor:
+        return heads.transpose(1, 2).flatten(2)
+
+    cases = {"peer": dense, "ours": ours}
+    if num_frames <= LONGEST_BIAS:
+        torch.testing.assert_close(ours(), biased(), rtol=1e-4, atol=1e-5)
+        cases["biased"] = biased
+    return {name: lambda case=case: case().backward(grad) for name, case in cases.items()}
 
 
 def layer(batch_size: int, num_frames: int, device: str, peer: bool = True):
@@ -108,13 +124,13 @@ def main() -> None:
     refuse_if_red(*TESTS)
     allocators = ALLOCATORS if args.device == "cpu" else {"default": {}}
     print(f"{machine()}, {args.device}; medians of {args.rounds} rounds in shuffled order, ratios within a round\n")
-    compare("attention, 1 x T frames", "SDPA", {f"1 x {n}": ["core", n] for n in LENGTHS}, allocators)
+    compare("attention, 1 x T frames", "SDPA", {f"1 x {n}": ["core", n] for n in LENGTHS}, allocators, "with positions")
     compare("Conformer layer", "ESPnet2", {f"{b} x {n}": ["layer", b, n] for b, n in LAYERS}, allocators)
     grow(allocators)
 
 
-def compare(title: str, peer: str, cases: dict[str, list], allocators: dict[str, dict]) -> None:
-    """Ours against a peer."""
+def compare(title: str, peer: str, cases: dict[str, list], allocators: dict[str, dict], more: str = "") -> None:
+    """Ours against a peer, and against the same peer with more of what ours does."""
     rows = []
     for name, case in cases.items():
         row = [name]
@@ -122,8 +138,11 @@ def compare(title: str, peer: str, cases: dict[str, list], allocators: dict[str,
             times = again("--case", json.dumps(case), settings=settings)
             row += [f"{statistics.median(times[which]):.2f}" for which in ("peer", "ours")]
             row.append(f"{ratio(times['ours'], times['peer']):.3f}")
+            if more:
+                row.append(f"{ratio(times['ours'], times['biased']):.3f}" if "biased" in times else "not run")
         rows.append(row)
-    header = [title] + [cell for name in allocators for cell in (f"{peer} ms ({name})", "ours ms", "ratio")]
+    names = ("{0} ms ({1})", "ours ms", "ratio", *([f"to {{0}} {more}"] if more else []))
+    header = [title, *(cell.format(peer, name) for name in allocators for cell in names)]
     print(table(header, rows) + "\n")
 
 
