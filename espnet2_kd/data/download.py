@@ -23,6 +23,13 @@ from espnet2_kd.data.scratch import scratch_folder
 CHUNK_BYTES = 1 << 20
 
 
+# NotImplementedError: what zipfile says of a version number that there is not.
+DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
+    NotImplementedError,
+)
+
+
 class DownloadError(RuntimeError):
     """A file could not be fetched or is not what was promised; the message names the remedy."""
 
@@ -197,7 +204,7 @@ def unpack(archive: Path, directory: Path, max_bytes: int, max_files: int) -> Pa
         try:
             with _opened(archive) as bundle:
                 _unpack_into(bundle, archive, temporary / "content", max_bytes, max_files)
-        except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        except DAMAGE as error:
             raise UnsafeArchiveError(f"{archive}: damaged ({error}): remove the file and fetch it again") from error
         os.replace(temporary / "content", directory)
     return directory
@@ -226,8 +233,17 @@ def _unpack_into(
         if member.is_dir:
             path.mkdir(parents=True, exist_ok=True)
             continue
-        source = (
-            bundle.extractfile(member.handle) if isinstance(bundle, tarfile.TarFile) else bundle.open(member.handle)
-        )
-        with source:
+        with _source(bundle, member, archive) as source:
             _copy(source, path, member.size)
+
+
+def _source(bundle: tarfile.TarFile | zipfile.ZipFile, member: _Member, archive: Path) -> IO[bytes]:
+    if isinstance(bundle, tarfile.TarFile):
+        return bundle.extractfile(member.handle)
+    try:
+        return bundle.open(member.handle)
+    except RuntimeError as error:  # a password is wanted, or (NotImplementedError) a compression that nobody knows
+        raise UnsafeArchiveError(
+            f"{archive}: {member.name!r} cannot be read ({error}): nothing was unpacked, make the archive without "
+            "encryption, stored or deflated"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, NoReturn
@@ -51,9 +52,10 @@ def read_ark_audio(path: str | PathLike, offset: int) -> tuple[np.ndarray, int]:
             length = 8 + int.from_bytes(head[4:], "little")
         else:
             raise ValueError("there is no sound")
+        there = os.fstat(stream.fileno()).st_size - stream.tell()
+        if there < length:  # before it is read: room is made for what is promised, whatever that is
+            raise ValueError(f"truncated: {length} bytes promised, {there} are there")
         sound = stream.read(length)
-    if len(sound) < length:
-        raise ValueError(f"truncated: {length} bytes promised, {len(sound)} are there")
     short = truncation(io.BytesIO(sound))
     if short:
         raise ValueError(f"truncated: {short}")

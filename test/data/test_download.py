@@ -240,3 +240,28 @@ def test_an_archive_with_a_zip_as_its_last_member(tmp_path):
     with pytest.raises(UnsafeArchiveError, match="damaged"):
         unpack(tmp_path / "c.zip", tmp_path / "c", 10**6, 10)
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "what"),
+    [
+        ("flags", b"\x01\x00", r"'model.pth' cannot be read \(.*encrypted"),
+        ("method", b"\x63\x00", r"'model.pth' cannot be read \(That compression method is not supported\)"),
+        ("version", b"\xff\x00", "damaged"),
+    ],
+)
+def test_zips_that_want_a_password_or_an_unknown_method(tmp_path, place, value, what):
+    """Found by fuzzing: zipfile says so with errors of other kinds."""
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as bundle:
+        bundle.writestr("model.pth", b"weights")
+    data = bytearray(archive.read_bytes())
+    # The headers of the member and of the directory at the end: bytes from their marks on.
+    local, central = data.index(b"PK\x03\x04"), data.index(b"PK\x01\x02")
+    for start, offset in ((local, 4), (central, 6)):
+        at = start + offset + {"version": 0, "flags": 2, "method": 4}[place]
+        data[at : at + 2] = value
+    archive.write_bytes(data)
+    with pytest.raises(UnsafeArchiveError, match=what):
+        unpack(archive, tmp_path / "out", **LIMITS)
+    assert everything_below(tmp_path) == {"a.zip"}

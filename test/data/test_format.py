@@ -288,6 +288,14 @@ def test_archive_cut_anywhere_is_noticed(make_dir, kind):
         format_audio(folder, TARGET, FormatOptions())
 
 
+@pytest.mark.parametrize("size", ["04 6ce280a8", "06 6ce280a8007f", "ff" + "ff" * 255])
+def test_archive_that_promises_more_than_memory_holds(tmp_path, size):
+    """Found by fuzzing: room was made for what the archive promises before it was looked at."""
+    (tmp_path / "a.ark").write_bytes(b"a AUDIO" + bytes.fromhex(size) + b"RIFF0000WAVE")
+    with pytest.raises(AudioFault, match=r"truncated: \d+ bytes promised, 12 are there"):
+        read_audio(f"{tmp_path}/a.ark:2")
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data beside the project")
 def test_no_good_file_is_taken_for_a_truncated_one():
     files = [path for kind in ("opus", "flac") for path in sorted(SHARED.glob(f"*/audio/**/*.{kind}"))[::40]]
