@@ -113,10 +113,12 @@ class _Windows(torch.autograd.Function):
         batch, num_frames, heads, size = ctx.shape
         block, before, after = ctx.sizes
         num_windows, width, _ = grad.shape
-        # A window is as many blocks long as come after it at the most; each is added at its place.
+        # A window is some blocks long, the last of them perhaps cut; each is added at its place.
         num_parts = -(-width // block)
-        rows = grad.new_zeros(num_windows + num_parts - 1, block, size)
-        for part in range(num_parts):
+        rows = grad.new_empty(num_windows + num_parts - 1, block, size)
+        rows[:num_windows] = grad[:, :block]
+        rows[num_windows:] = 0
+        for part in range(1, num_parts):
             piece = grad[:, part * block : (part + 1) * block]
             rows[part : part + num_windows, : piece.shape[1]] += piece
         inner = rows.flatten(0, 1)[before : before + num_windows * block].view(heads, batch, -1, size)
