@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from espnet2_kd.data.entry import ark_entry, is_command
-from espnet2_kd.data.integrity import truncation
+from espnet2_kd.data.integrity import read_samples, truncation
 
 # Kaldi's extract-segments accepts segments that run over the end by this much, and cuts them.
 MAX_OVERSHOOT = 0.5
@@ -81,11 +81,11 @@ def _from_file(path: str, start: float, end: float) -> tuple[np.ndarray, int]:
 def _read_stretch(sound: soundfile.SoundFile, path: str, start: float, end: float) -> np.ndarray:
     total = sound.frames
     if total >= _UNKNOWN_LENGTH:
-        return _cut(sound.read(dtype="float32", always_2d=True), sound.samplerate, start, end)
+        return _cut(read_samples(sound), sound.samplerate, start, end)
     first, last = _bounds(total, sound.samplerate, start, end)
     if first:
         sound.seek(first)
-    samples = sound.read(last - first, dtype="float32", always_2d=True)
+    samples = read_samples(sound, last - first)
     if len(samples) < last - first:
         what = f"truncated: header promises {last - first} samples, {len(samples)} can be read: {path}"
         raise AudioFault(what, "copy or record the file again")
@@ -132,7 +132,8 @@ def _from_command(entry: str, allow_pipes: bool) -> tuple[np.ndarray, int]:
     if short:
         raise AudioFault(f"command gave truncated audio ({short}): {command}", "run it by hand")
     try:
-        return soundfile.read(io.BytesIO(done.stdout), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(done.stdout)) as sound:
+            return read_samples(sound), sound.samplerate
     except soundfile.LibsndfileError as error:
         raise AudioFault(f"command gave no readable audio ({error}): {command}", "run it by hand") from error
 

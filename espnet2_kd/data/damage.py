@@ -8,4 +8,5 @@ import zipfile
 UNREADABLE = (
     *(OSError, EOFError, RuntimeError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile),
     *(AttributeError, LookupError, OverflowError, TypeError, ValueError),
+    MemoryError,  # of a length that damage made up
 )

@@ -167,11 +167,14 @@ def _members(bundle: tarfile.TarFile | zipfile.ZipFile) -> Iterator[_Member]:
         return
     for entry in bundle.infolist():
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        regular = not entry.is_dir() and kind in (0, stat.S_IFREG)
-        yield _Member(entry.filename, entry.file_size, entry.is_dir(), regular, entry)
+        is_dir = entry.filename.endswith("/")  # `entry.is_dir()` wants a name of one letter at least
+        regular = not is_dir and kind in (0, stat.S_IFREG)
+        yield _Member(entry.filename, entry.file_size, is_dir, regular, entry)
 
 
 def _problem(member: _Member) -> str | None:
+    if not member.name:
+        return "has no name"
     path = PurePosixPath(member.name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         return "leads outside the target directory"

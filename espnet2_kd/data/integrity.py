@@ -1,4 +1,4 @@
-"""Audio files that end too early, which libsndfile accepts without a word (WAV, AIFF, Ogg)."""
+"""Audio files that hold less than they promise, which libsndfile accepts without a word (WAV, AIFF, Ogg)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,31 @@ import os
 import struct
 from typing import BinaryIO
 
+import numpy as np
+import soundfile
+
+PIECE = 1 << 24  # samples, those of all channels counted
 # Written by programs that could not seek back: "as long as it gets".
 _OPEN_END = {0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFF000}
 _OGG_END_OF_STREAM = 4
 _OGG_MAX_PAGE = 65536
+
+
+def read_samples(sound: soundfile.SoundFile, num_frames: int | None = None) -> np.ndarray:
+    """Read the next `num_frames` (None: all) as float32 `(T, C)`, or as many as there are.
+
+    Room is made piece by piece: a damaged header may promise more than any memory holds.
+    """
+    pieces, left = [], sound.frames if num_frames is None else num_frames
+    most = max(1, PIECE // sound.channels)
+    while left > 0:
+        pieces.append(sound.read(min(left, most), dtype="float32", always_2d=True))
+        left -= most
+        if len(pieces[-1]) < most:
+            break
+    if not pieces:
+        return np.zeros((0, sound.channels), dtype=np.float32)
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def truncation(stream: BinaryIO) -> str | None:

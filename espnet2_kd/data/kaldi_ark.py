@@ -12,7 +12,7 @@ import kaldiio
 import numpy as np
 import soundfile
 
-from espnet2_kd.data.integrity import truncation
+from espnet2_kd.data.integrity import read_samples, truncation
 
 
 def refuse_programs() -> None:
@@ -59,7 +59,8 @@ def read_ark_audio(path: str | PathLike, offset: int) -> tuple[np.ndarray, int]:
     short = truncation(io.BytesIO(sound))
     if short:
         raise ValueError(f"truncated: {short}")
-    return soundfile.read(io.BytesIO(sound), dtype="float32", always_2d=True)
+    with soundfile.SoundFile(io.BytesIO(sound)) as opened:
+        return read_samples(opened), opened.samplerate
 
 
 def write_ark_audio(

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -136,3 +138,21 @@ def test_files_named_by_the_configuration_are_looked_for_in_the_recipe(copy):
     shutil.rmtree(copy.parent / "asr_stats")
     with pytest.raises(ExperimentError, match="normalize_conf.stats_file: exp/asr_stats"):
         load_model(copy, NAME)
+
+
+def test_a_length_that_no_memory_holds_is_damage(tmp_path):
+    """Found by fuzzing: torch makes room for the string of 1.9 GB that the first bytes promise."""
+    (tmp_path / "checkpoint.pth").write_bytes(b"X\x00\x00\x00sPK")
+    program = """
+import resource, sys
+from pathlib import Path
+from espnet2_kd.asr.load import ExperimentError, read_weights
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 29),) * 2)
+try:
+    read_weights(Path("checkpoint.pth"))
+except ExperimentError as error:
+    sys.exit(0 if "MemoryError" in str(error) else str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -242,6 +242,26 @@ def test_an_archive_with_a_zip_as_its_last_member(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_zip_with_a_file_that_has_no_name(tmp_path):
+    """Found by fuzzing."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        bundle.writestr("x", b"weights")
+    data = (tmp_path / "a.zip").read_bytes()
+    for mark, place in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):
+        start = data.index(mark)
+        head = data[: start + place] + b"\0\0" + data[start + place + 2 :]
+        name = head.index(b"x", start + 30)
+        data = head[:name] + head[name + 1 :]
+    end = data.index(b"PK\x05\x06")
+    directory = data.index(b"PK\x01\x02")
+    data = (
+        data[: end + 12] + (end - directory).to_bytes(4, "little") + directory.to_bytes(4, "little") + data[end + 20 :]
+    )
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(UnsafeArchiveError, match="'' has no name: nothing was unpacked"):
+        unpack(tmp_path / "a.zip", tmp_path / "out", **LIMITS)
+
+
 @pytest.mark.parametrize(
     ("place", "value", "what"),
     [

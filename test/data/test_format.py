@@ -296,6 +296,32 @@ def test_archive_that_promises_more_than_memory_holds(tmp_path, size):
         read_audio(f"{tmp_path}/a.ark:2")
 
 
+def test_flac_that_promises_more_than_memory_holds(tmp_path):
+    """Found by fuzzing: the number of samples has 36 bits, and a float32 for each was asked for."""
+    path = tmp_path / "x.flac"
+    soundfile.write(path, tone(0.5, 16000), 16000)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F  # the upper four bits: 64 thousand million samples
+    path.write_bytes(content)
+    with pytest.raises(AudioFault, match=r"(truncated|not readable).*x\.flac"):
+        read_audio(str(path))
+
+
+def test_sound_is_read_in_pieces(tmp_path, monkeypatch):
+    from espnet2_kd.data import integrity
+
+    samples = np.random.default_rng(0).integers(-9000, 9000, (1000, 2)).astype(np.int16)
+    soundfile.write(tmp_path / "x.wav", samples, 16000)
+    for piece in (1, 7, 999, 1000, 2000, 2001, 10**6):
+        monkeypatch.setattr(integrity, "PIECE", piece)
+        for start, num in ((0, None), (0, 1000), (0, 10), (990, 10), (400, 0), (0, 5000)):
+            with soundfile.SoundFile(tmp_path / "x.wav") as sound:
+                sound.seek(start)
+                found = integrity.read_samples(sound, num)
+            wanted = samples[start:] if num is None else samples[start : start + num]
+            np.testing.assert_array_equal(found, wanted.astype(np.float32) / 32768)
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data beside the project")
 def test_no_good_file_is_taken_for_a_truncated_one():
     files = [path for kind in ("opus", "flac") for path in sorted(SHARED.glob(f"*/audio/**/*.{kind}"))[::40]]

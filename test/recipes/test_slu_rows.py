@@ -421,3 +421,25 @@ def test_atis(start, bert, ears, tmp_path):
     labels = table(path / "data/train/label")
     tokens = (path / "data/token_list/label/tokens.txt").read_text().split()
     assert set(tokens) == {*labels.values(), "<unk>"} and all(token.startswith("intent=") for token in tokens[:-1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(espeak_is_missing() is not None, reason=str(espeak_is_missing()))
+def test_nlu_home(start, bert, ears, tmp_path):
+    """Sentences without intents teach a classifier too."""
+    rows = ("none", "sentence_unlabelled")
+    sentences = [
+        f"{verb} the {what} please" for verb in ("show", "find", "heat", "turn") for what in ("kitchen", "music")
+    ]
+    (tmp_path / "sentences.txt").write_text("".join(f"{sentence}\n" for sentence in sentences))
+    more = ("--unlabelled_set", "unlabelled", "--acoustic_exp", ears)
+    more += ("--local_data_opts", f"--num_unlabelled 8 --unlabelled_text {tmp_path / 'sentences.txt'}")
+    path, _ = start("nlu_home", *options(bert, *rows), *more)
+    check_results(path, rows)
+    assert sorted(table(path / "data/unlabelled/text").values()) == sorted(sentences)
+    assert not (path / "data/unlabelled/label").exists() and not (path / "dump/frames/unlabelled/label").exists()
+    log = (path / "exp/intent_train_sentence_unlabelled_seed1/train.log").read_text()
+    assert "unlabelled speech teaches the terms answers, meaning" in log
+    config = yaml.safe_load((path / "exp/intent_train_sentence_unlabelled_seed1/config.yaml").read_text())
+    given = [name for _, name, _ in config["unlabelled_data_path_and_name_and_type"]]
+    assert given == ["speech", "text"]

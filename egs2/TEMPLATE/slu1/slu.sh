@@ -292,7 +292,9 @@ train() {
         [[ ${part} != unlabelled || -n $(value_of unlabelled_ratio "${config}") ]] || continue
         name=${part}_set
         dir=${frames_dir}/${!name}${matched}
-        inputs+=("${dir}"/{frames.scp,label} "${class_list}")
+        inputs+=("${dir}/frames.scp")
+        [[ ${part} == unlabelled ]] || inputs+=("${dir}/label")
+        inputs+=("${class_list}")
         options+=(--"${part}_shape_file" "${dir}/frames_shape")
         for name in frames.scp,speech,kaldi_ark label,label,text "${extra[@]}"; do
             [[ ${part} == unlabelled && ${name} == label,* ]] ||
