@@ -6,6 +6,7 @@ import http.client
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import urllib.error
 import urllib.request
@@ -23,10 +24,10 @@ from espnet2_kd.data.scratch import scratch_folder
 CHUNK_BYTES = 1 << 20
 
 
-# NotImplementedError: what zipfile says of a version number that there is not.
+# What readers of archives raise, and what comes out of them of bytes that they do not look at closely.
 DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
-    NotImplementedError,
+    *(NotImplementedError, LookupError, MemoryError, OverflowError, ValueError, struct.error),
 )
 
 

@@ -242,6 +242,17 @@ def test_an_archive_with_a_zip_as_its_last_member(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_zip_whose_name_is_no_text(tmp_path):
+    """Found by fuzzing: the name before the data says that it is UTF-8."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        bundle.writestr("modèle.pth", b"weights")
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[data.index("è".encode())] = 0x80
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(UnsafeArchiveError, match=r"a.zip: damaged \(.*can't decode"):
+        unpack(tmp_path / "a.zip", tmp_path / "out", **LIMITS)
+
+
 def test_zip_with_a_file_that_has_no_name(tmp_path):
     """Found by fuzzing."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
