@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from espnet2_kd.data.check import check_data_dir
+from espnet2_kd.data.documents import read_text
 from espnet2_kd.data.problems import raise_if_fatal
 from espnet2_kd.data.table import Row, read_rows, replacing, write_table
 
@@ -73,7 +74,7 @@ class DataDir:
         return cls(
             path,
             {name: {row.key: row.value for row in table} for name, table in rows.items()},
-            {name: (path / name).read_text(encoding="utf-8").strip() for name in NOTES if (path / name).is_file()},
+            {name: read_text(path / name).strip() for name in NOTES if (path / name).is_file()},
             {row.key: row.line for row in rows.get("wav.scp", ())},
         )
 

@@ -22,7 +22,7 @@ _BAD_VALUE = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, Type
 
 def read_yaml(path: str | PathLike) -> Any:
     """Read one YAML document of plain values; raises DataError for anything else."""
-    return parse_yaml(_text(path), str(path))
+    return parse_yaml(read_text(path), str(path))
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -59,7 +59,7 @@ def read_json(path: str | PathLike, shape: Mapping[str, Any] | None = None) -> A
         DataError: no JSON, or of another shape.
     """
     try:
-        content = json.loads(_text(path))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         what = f"is no JSON ({first_line(error)})"
         raise one_problem(path, what, "restore it, or run again what writes it", getattr(error, "lineno", 0)) from error
@@ -68,7 +68,8 @@ def read_json(path: str | PathLike, shape: Mapping[str, Any] | None = None) -> A
     return content
 
 
-def _text(path: str | PathLike) -> str:
+def read_text(path: str | PathLike) -> str:
+    """Read a file of UTF-8; raises DataError."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:

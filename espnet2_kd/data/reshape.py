@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from espnet2_kd.data.data_dir import NOTES, SPK_TABLES, UTT_TABLES, DataDir
+from espnet2_kd.data.documents import read_text
 from espnet2_kd.data.durations import durations
 from espnet2_kd.data.problems import DataError, Problem, one_problem
 
@@ -99,7 +100,7 @@ def _count(seen: dict[str, int], spk: str) -> None:
 def select(source: str | PathLike, target: str | PathLike, keys: str | PathLike, by_speaker: bool = False) -> DataDir:
     """Keep the utterances (or all of the speakers) whose ids are the first words of the lines of file `keys`."""
     data = _read(source)
-    lines = Path(keys).read_text(encoding="utf-8").splitlines()
+    lines = read_text(keys).splitlines()
     wanted = {line.split()[0]: number for number, line in enumerate(lines, 1) if line.split()}
     known = set(data.tables["utt2spk"].values()) if by_speaker else set(data.utts)
     unknown = [

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
+from espnet2_kd.data.documents import read_text
 from espnet2_kd.data.problems import first_line, one_problem
 
 TOKEN_TYPES = ("bpe", "char", "word", "hugging_face")
@@ -104,8 +105,8 @@ class TokenSet:
             if not (folder / name).is_file():
                 remedy = "make it: python -m espnet2_kd.bin.make_tokens"
                 raise one_problem(folder / name, "file is missing", remedy)
-        tokens = _text(folder / "tokens.txt").split("\n")[:-1]
-        token_type = _text(folder / "token_type").strip()
+        tokens = read_text(folder / "tokens.txt").split("\n")[:-1]
+        token_type = read_text(folder / "token_type").strip()
         return cls(tokens, _tokenizer(folder, token_type), token_type)
 
     def text2ids(self, line: str) -> list[int]:
@@ -125,18 +126,11 @@ def _tokenizer(folder: Path, token_type: str) -> Tokenizer:
     if token_type == "bpe":
         return BpeTokenizer(folder / "bpe.model")
     if token_type == "hugging_face":
-        name, _, revision = _text(folder / "hugging_face_model").strip().partition("\n")
+        name, _, revision = read_text(folder / "hugging_face_model").strip().partition("\n")
         return HuggingFaceTokenizer(name, revision or None)
     raise one_problem(folder / "token_type", f"unknown token type {token_type!r}", f"one of {', '.join(TOKEN_TYPES)}")
 
 
 def read_nlsyms(path: str | PathLike) -> list[str]:
     """Read non-linguistic symbols, one per line."""
-    return [line.strip() for line in _text(Path(path)).splitlines() if line.strip()]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise one_problem(path, f"cannot be read as UTF-8 ({error})", "make it again, or correct it") from error
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]

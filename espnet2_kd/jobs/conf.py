@@ -61,7 +61,11 @@ def find(backend: str, given: str | None) -> Path:
 def read(path: Path) -> Conf:
     """Read a conf file. Raises UsageError with file and line."""
     conf = Conf(path)
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
         line = re.sub(r"(^|\s)#.*", "", line).strip()
         if not line:
             continue

@@ -27,6 +27,8 @@ def read_machines(path: Path = MACHINES) -> dict[str, int]:
         raise UsageError(
             f"no file {path.absolute()}: list the machines for ssh there, `HOST [JOBS AT A TIME]` a line"
         ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path.absolute()}: cannot be read ({error})") from error
     for number, line in enumerate(lines, 1):
         host, *slots = line.partition("#")[0].split() or [""]
         if not host:

@@ -180,6 +180,23 @@ def test_select_by_list_names_unknown_ids(make_dir):
         select(folder, "data/part", "list", by_speaker=True)
 
 
+@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"spk1\n\xff", "not UTF-8 at byte 6")])
+def test_a_list_that_cannot_be_read_is_named(make_dir, content, message):
+    folder = make_dir()
+    if content is not None:
+        Path("list").write_bytes(content)
+    with pytest.raises(DataError, match=f"list:0: -: {message}"):
+        select(folder, "data/part", "list")
+    assert not Path("data/part").exists()
+
+
+def test_a_note_that_is_no_text_is_named(make_dir):
+    folder = make_dir()
+    (Path(folder) / "feats_type").write_bytes(b"\xffraw")
+    with pytest.raises(DataError, match="feats_type:0: -: not UTF-8 at byte 1"):
+        copy(folder, "data/new")
+
+
 def test_writing_removes_tables_of_an_older_version(make_dir):
     folder = make_dir()
     Path("data/new").mkdir()

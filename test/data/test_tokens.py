@@ -135,11 +135,11 @@ def test_empty_or_broken_text_is_refused():
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"tokens.txt": b"\xff\n", "token_type": b"char\n"}, "tokens.txt:0: -: cannot be read as UTF-8"),
-        ({"tokens.txt": b"a\n", "token_type": b"\xff"}, "token_type:0: -: cannot be read as UTF-8"),
+        ({"tokens.txt": b"\xff\n", "token_type": b"char\n"}, "tokens.txt:0: -: not UTF-8 at byte 1"),
+        ({"tokens.txt": b"a\n", "token_type": b"\xff"}, "token_type:0: -: not UTF-8 at byte 1"),
         (
             {"tokens.txt": b"a\n", "token_type": b"char\n", "nlsyms.txt": b"\xff\n"},
-            "nlsyms.txt:0: -: cannot be read as UTF-8",
+            "nlsyms.txt:0: -: not UTF-8 at byte 1",
         ),
         ({"tokens.txt": b"a\n", "token_type": b"bpe\n"}, "bpe.model:0: -: is missing or no sentencepiece model"),
         ({"tokens.txt": b"a\n", "token_type": b"bpe\n", "bpe.model": b"x"}, "is missing or no sentencepiece model"),

@@ -83,6 +83,12 @@ def test_a_wrong_line_is_named(written, text, message):
         written(text)
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "x.conf").write_bytes(b"command sbatch\n\xff")
+    with pytest.raises(UsageError, match="x.conf: cannot be read .*utf-8"):
+        conf.read(tmp_path / "x.conf")
+
+
 def test_an_option_without_a_line_is_named_with_its_neighbour(written):
     with pytest.raises(UsageError, match=r"--memory 4G: .*x.conf has no line `option memory=.*did you mean --mem"):
         written("command x\noption mem=* -m $0\n").words({"memory": "4G"})

@@ -102,6 +102,9 @@ def test_a_wrong_list_of_machines_is_refused(tmp_path, line):
         read_machines(path)
     with pytest.raises(UsageError, match="list the machines"):
         read_machines(tmp_path / "none")
+    path.write_bytes(b"left\n\xff")
+    with pytest.raises(UsageError, match="machines: cannot be read .*utf-8"):
+        read_machines(path)
 
 
 def test_a_users_own_driver_submits_our_tasks(recipe):
