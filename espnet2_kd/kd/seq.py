@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ class Seq:
         label_lens: `(B,)` number of valid label positions U (labels + 1), for lattices only.
         labels: `(B, U - 1)` their labels, padded with anything.
         spans: `(B, N, 2)`, of text, from which of the student's frames to which each position was spoken.
+        slots: of logits `(B, V)`, which classes make up each answer; None: all of them make up one.
     """
 
     x: Tensor | LatticeRows
@@ -30,6 +32,7 @@ class Seq:
     label_lens: Tensor | None = None
     labels: Tensor | None = None
     spans: Tensor | None = None
+    slots: Sequence[Sequence[int]] | None = None
 
     @property
     def mask(self) -> Tensor:

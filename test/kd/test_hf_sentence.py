@@ -180,7 +180,7 @@ def test_what_a_text_model_answers(bert, tmp_path, pooling):
     """`classes` are the logits of the fine-tuned model itself; other classes than the student's are refused."""
     from espnet2_kd.slu.text_model import TextIntentModel
 
-    classes = ["room=hall", "room=none", "light=on", "light=off", "light=none"]
+    classes = ["room=hall", "light=on", "room=none", "light=off", "light=none"]
     torch.manual_seed(3)
     model = TextIntentModel.from_encoder(str(bert), classes, pooling=pooling).eval()
     model.save(tmp_path / "text")
@@ -192,6 +192,7 @@ def test_what_a_text_model_answers(bert, tmp_path, pooling):
     data = batch()
     found = teacher.observe(data, {})["classes"]
     assert found.lens is None
+    assert found.slots == [[0, 2], [1, 3, 4]]
     with torch.no_grad():
         torch.testing.assert_close(
             found.x, model(data["text"].clamp(min=0), data["text_lengths"]), rtol=1e-4, atol=1e-5

@@ -384,16 +384,30 @@ def test_mse_over_sums_is_the_mean_times_both_sizes():
     torch.testing.assert_close(sums, torch.tensor(means), rtol=1e-5, atol=1e-5)
 
 
-def test_output_kl_of_several_slots():
-    """Each slot is a distribution of its own; their divergences are summed."""
+@pytest.mark.parametrize(
+    ("conf", "told", "slots"),
+    [
+        ({"slots": [3, 4]}, None, ([0, 1, 2], [3, 4, 5, 6])),
+        ({}, [[0, 4, 6], [1, 2, 3, 5]], ([0, 4, 6], [1, 2, 3, 5])),
+        ({"slots": [3, 4]}, [[0, 4, 6], [1, 2, 3, 5]], ([0, 1, 2], [3, 4, 5, 6])),
+        ({}, None, ([0, 1, 2, 3, 4, 5, 6],)),
+    ],
+)
+def test_output_kl_of_several_slots(conf, told, slots):
+    """Each slot is a distribution of its own; their divergences are summed. The teacher may say which classes make one up."""
     generator = torch.Generator().manual_seed(0)
     s, t = (torch.randn(3, 7, generator=generator, dtype=torch.float64) for _ in range(2))
-    found = LOSSES.build({"output_kl": {"slots": [3, 4], "temperature": 2.0}}, "test")({"x": Seq(s)}, {"x": Seq(t)})
+    loss = LOSSES.build({"output_kl": {**conf, "temperature": 2.0}}, "test")
+    found = loss({"x": Seq(s)}, {"x": Seq(t, slots=told)})
     for b in range(3):
         expected = 0.0
-        for ids in (slice(0, 3), slice(3, 7)):
+        for ids in slots:
             p, q = ((x[b, ids] / 2).exp() / (x[b, ids] / 2).exp().sum() for x in (t, s))
             expected += 4.0 * float((p * (p / q).log()).sum())
         assert float(found[b]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_output_kl_of_slots_that_do_not_fit():
+    s, t = (torch.zeros(3, 7) for _ in range(2))
     with pytest.raises(ConfigError, match="slots of 8 classes in all, and 7 outputs"):
         LOSSES.build({"output_kl": {"slots": [4, 4]}}, "test")({"x": Seq(s)}, {"x": Seq(t)})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +31,7 @@ class OutputKL:
         reduction: over the valid positions, `mean` or `sum`.
         collapsed: of a lattice, compare {next label, blank, anything else} only, as that paper does.
         slots: numbers of classes of several answers that stand side by side in V, each a distribution of its own; their
-            divergences are summed.
+            divergences are summed. None: as the teacher says, whose `classes` of hf_sentence do, or one distribution.
         shift: compare teacher frame t with student frame t + shift: a student that hears no future emits later.
     """
 
@@ -63,6 +65,7 @@ class OutputKL:
             )
         if self.slots is not None and sum(self.slots) != s.x.shape[-1]:
             raise ConfigError(f"output_kl: slots of {sum(self.slots)} classes in all, and {s.x.shape[-1]} outputs")
+        slots = t.slots if self.slots is None else torch.arange(s.x.shape[-1]).split(self.slots)
         if self.collapsed and s.labels is None:
             raise ConfigError("output_kl: `collapsed` needs the lattice of a transducer, tapped at its joint network")
         if self.shift and s.lens is None:
@@ -77,7 +80,8 @@ class OutputKL:
             targets = t.x if one_vector else t.x[:, frames] if isinstance(t.x, Tensor) else t.x[frames]
             # Frames that the shift leaves without a partner are at the end.
             log_s, log_t = (
-                self._log_probs(v[:, : part.shape[1]].float().masked_fill(~valid, 0.0), s) for v in (part, targets)
+                self._log_probs(v[:, : part.shape[1]].float().masked_fill(~valid, 0.0), s, slots)
+                for v in (part, targets)
             )
             return _kl(log_t, log_s) * self.temperature**2
 
@@ -87,11 +91,11 @@ class OutputKL:
             kl = divergence(x, slice(None))
         return per_utterance(kl, mask, self.reduction)
 
-    def _log_probs(self, logits: Tensor, lattice: Seq) -> Tensor:
+    def _log_probs(self, logits: Tensor, lattice: Seq, slots: Sequence[Any] | None) -> Tensor:
         logits = logits / self.temperature
         if self.collapsed:
             return _collapse(logits, lattice)
-        parts = logits.split(self.slots or [logits.shape[-1]], dim=-1)
+        parts = [logits] if slots is None else [logits[..., ids] for ids in slots]
         return torch.cat([F.log_softmax(part, dim=-1) for part in parts], dim=-1)
 
 

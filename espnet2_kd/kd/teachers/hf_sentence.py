@@ -19,6 +19,7 @@ from espnet2_kd.kd.taps import as_seq, module_at
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.teachers.text_encoder import TextEncoder
+from espnet2_kd.slu.slots import slots_of
 
 CLASSES = "classes"
 MAPS = (":scores", ":weights")
@@ -109,7 +110,10 @@ class HFSentenceTeacher(Teacher):
                 values, lens = self._values(rows, text.device, size)
             else:
                 values, lens = self._remembered(rows, text.device), lens.to(text.device)
-        return {path: Seq(x) if path == CLASSES else Seq(x, lens, spans=spans) for path, x in values.items()}
+        return {
+            path: Seq(x, slots=self.classes.slots) if path == CLASSES else Seq(x, lens, spans=spans)
+            for path, x in values.items()
+        }
 
     def _values(self, rows: list[Tensor], device: torch.device, size: int = 0) -> tuple[dict[str, Tensor], Tensor]:
         """Path -> `(B, N, D)`, `(B, N, N)` or `(B, V)` of token ids `(N,)` each, and their numbers `(B,)`."""
@@ -168,7 +172,8 @@ class HFSentenceTeacher(Teacher):
             raise ConfigError(
                 f"teacher tap 'classes': the classes of {self.name} are not those of the student's token list"
             )
-        return Answers(weights["weight"], weights["bias"], description["pooling"])
+        slots = list(slots_of(description["classes"]).values())
+        return Answers(weights["weight"], weights["bias"], description["pooling"], slots)
 
     @staticmethod
     def _check_spans(batch: dict[str, Any], lens: Tensor) -> None:
@@ -183,10 +188,10 @@ class HFSentenceTeacher(Teacher):
 
 
 class Answers:
-    """The linear layer of a text intent model: weight (V, D), bias (V,); pooling is `cls` or `mean`."""
+    """The linear layer of a text intent model: weight (V, D), bias (V,); pooling is `cls` or `mean`; slots: classes of each."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, pooling: str) -> None:
-        self.weight, self.bias, self.pooling = weight, bias, pooling
+    def __init__(self, weight: Tensor, bias: Tensor, pooling: str, slots: list[list[int]]) -> None:
+        self.weight, self.bias, self.pooling, self.slots = weight, bias, pooling, slots
 
     def __call__(self, states: Tensor, valid: Tensor) -> Tensor:
         """States of the last layer (B, N, D), valid (B, N) bool -> logits (B, V)."""
