@@ -130,6 +130,14 @@ def speak_corpus(
     return True
 
 
+def speak_unlabelled(directory: Path, sentences: Sequence[str], seed: int, num_jobs: int) -> Path:
+    """As `speak_corpus`, of a set `unlabelled` without intents, in the voices of train; returns its table."""
+    rng = keyed_rng(seed, "voices:unlabelled")
+    utterances = [SpokenUtterance.draw(n, "unlabelled", text, "", rng, seed) for n, text in enumerate(sentences)]
+    speak_corpus(directory, utterances, {"size": len(sentences)}, seed, num_jobs)
+    return directory / "corpus.tsv"
+
+
 def _render(utterance: SpokenUtterance, directory: Path, seed: int) -> dict[str, str | float]:
     """Write one audio file, unless it exists, and return its row of `corpus.tsv`."""
     path = directory / utterance.path

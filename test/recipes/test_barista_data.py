@@ -197,3 +197,23 @@ def test_tiny_version(recipe):
         assert sizes == {"train": 40, "valid": 8, "test": 8}
     for utt, entry in barista.table("test/wav.scp").items():
         assert 0.8 < soundfile.info(barista.path / entry).duration < 5 and utt.count("_test") == 1
+    assert not (barista.path / "data/unlabelled").exists()
+
+
+@needs_espeak
+def test_sentences_of_the_grammar_are_spoken(recipe, clone):
+    """Only their words are told; more of them leave the recordings as they are."""
+    barista = recipe("barista", "slu1")
+    given = ("--corpus", clone, "--num_sentences", 40)
+    assert barista.data(*given).returncode == 0
+    sets = {name: (barista.path / "data" / name / "label").read_text() for name in ("train", "valid", "test")}
+    done = barista.data(*given, "--num_unlabelled", 7, "--nj", 1)
+    assert done.returncode == 0 and "unlabelled: 7 utterances" in done.stdout, done.stderr
+    said = list(barista.table("unlabelled/text").values())
+    sentences = {row["text"] for row in lists(barista.path / "data/local/sentences.tsv")}
+    assert len(set(said)) == 7 and set(said) <= sentences
+    assert not (barista.path / "data/unlabelled/label").exists()
+    assert sets == {name: (barista.path / "data" / name / "label").read_text() for name in sets}
+    assert all(
+        soundfile.info(barista.path / wav).duration > 0.5 for wav in barista.table("unlabelled/wav.scp").values()
+    )

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CORPORA = ("fsc", "atis", "barista")
 PAPER = ("none", "gru", "std_hidden", "std", "std_interpolate", "std_token_pool", "official_code")
 ROWS = {"fsc": PAPER, "atis": PAPER, "barista": ("none", "gru", "std_hidden", "utterance", "std")}
+OURS = {"barista": ("sentence",)}  # with a teacher that has learned intents
 EARS = "valid.loss_transducer.ave.pth"
 BEST = "valid.acc.ave.pth"
 TAG = "classify_valid.acc.ave"
@@ -57,12 +58,13 @@ def bert(make_bert):
 
 def test_rows_and_run_agree():
     for corpus, names in ROWS.items():
-        others = {"text"} | ({"acoustic"} if corpus != "barista" else set())
+        others = {"text", *OURS.get(corpus, ())}
+        others |= {"sentence_unlabelled"} if corpus == "barista" else {"acoustic"}
         assert {path.stem for path in conf(corpus, "none").parent.glob("*.yaml")} == {
             f"train_{name}" for name in others.union(names)
         }
         script = (ROOT / "egs2" / corpus / "slu1/run.sh").read_text()
-        assert set(re.search(r"for name in (none .*); do", script)[1].split()) == set(names)
+        assert set(re.search(r"for name in (none .*); do", script)[1].split()) == {*names, *OURS.get(corpus, ())}
 
 
 def test_settings_are_the_papers():
@@ -280,8 +282,9 @@ def start(tmp_path, recipe):
         (tmp_path / name).symlink_to(ROOT / name)
 
     def call(name, *options):
-        if not (tmp_path / "egs2/fsc").exists() and name != "fsc":
-            (tmp_path / "egs2/fsc").symlink_to(ROOT / "egs2/fsc")
+        for base in ("fsc", "nlu_home"):
+            if not (tmp_path / "egs2" / base).exists() and name != base:
+                (tmp_path / "egs2" / base).symlink_to(ROOT / "egs2" / base)
         path = tmp_path / "egs2" / name / "slu1"
         if not path.exists():
             recipe(name, "slu1")
@@ -425,18 +428,23 @@ def test_atis(start, bert, ears, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(espeak_is_missing() is not None, reason=str(espeak_is_missing()))
-def test_nlu_home(start, bert, ears, tmp_path):
-    """Sentences without intents teach a classifier too."""
+@pytest.mark.parametrize("corpus", ["nlu_home", "barista"])
+def test_sentences_without_intents(corpus, start, bert, ears, tmp_path):
+    """They teach a classifier too: of one intent, and of several slots."""
     rows = ("none", "sentence_unlabelled")
     sentences = [
         f"{verb} the {what} please" for verb in ("show", "find", "heat", "turn") for what in ("kitchen", "music")
     ]
     (tmp_path / "sentences.txt").write_text("".join(f"{sentence}\n" for sentence in sentences))
-    more = ("--unlabelled_set", "unlabelled", "--acoustic_exp", ears)
-    more += ("--local_data_opts", f"--num_unlabelled 8 --unlabelled_text {tmp_path / 'sentences.txt'}")
-    path, _ = start("nlu_home", *options(bert, *rows), *more)
+    said = f"--num_unlabelled 8{f' --unlabelled_text {tmp_path}/sentences.txt' if corpus == 'nlu_home' else ''}"
+    more = ("--unlabelled_set", "unlabelled", "--acoustic_exp", ears, "--local_data_opts", said)
+    if corpus == "barista":
+        more += ("--token_type", "word")
+    path, _ = start(corpus, *options(bert, *rows), *more)
     check_results(path, rows)
-    assert sorted(table(path / "data/unlabelled/text").values()) == sorted(sentences)
+    if corpus == "nlu_home":
+        assert sorted(table(path / "data/unlabelled/text").values()) == sorted(sentences)
+    assert len(table(path / "data/unlabelled/text")) == 8
     assert not (path / "data/unlabelled/label").exists() and not (path / "dump/frames/unlabelled/label").exists()
     log = (path / "exp/intent_train_sentence_unlabelled_seed1/train.log").read_text()
     assert "unlabelled speech teaches the terms answers, meaning" in log

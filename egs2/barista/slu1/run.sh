@@ -9,7 +9,7 @@ if [[ " $* " != *" --help "* ]]; then
 fi
 
 configs=()
-for name in none gru std_hidden utterance std; do
+for name in none gru std_hidden utterance std sentence; do
     configs+=("conf/train_${name}.yaml")
 done
 

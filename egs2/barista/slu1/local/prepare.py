@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from orders import NONE, PUBLISHED, SLOTS, Grammar, kind, label_of
@@ -14,11 +16,11 @@ from synthetic import make_corpus
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.durations import durations
 from espnet2_kd.data.espeak import EspeakError
-from espnet2_kd.data.importer import ImportOptions, to_utterance, write_sets
+from espnet2_kd.data.importer import ImportOptions, import_tsv, to_utterance, write_sets
 from espnet2_kd.data.intents import label_line, unseen_problems
 from espnet2_kd.data.places import usual_places
 from espnet2_kd.data.problems import DataError, Problem, one_problem
-from espnet2_kd.data.spoken import keyed_rng
+from espnet2_kd.data.spoken import keyed_rng, speak_unlabelled
 from espnet2_kd.data.table import replacing
 from espnet2_kd.data.tsv import TsvRow, read_tsv
 from espnet2_kd.data.words import plain_words
@@ -33,6 +35,7 @@ PUBLISHED_SENTENCES = "data/watson/corpus.txt"
 SHARES = {"valid": 0.1, "test": 0.2}
 PAIRING_SEED = 1
 NUM_SENTENCES = 5000
+SPOKEN_SEED = 1
 
 
 def is_published(corpus: Path) -> bool:
@@ -170,6 +173,14 @@ def write_data_dirs(rows: list[TsvRow], grammar: Grammar, data: Path) -> list[Da
     return write_sets(utterances, data, problems + unseen_problems(train, others))
 
 
+def speak(sentences: Iterable[str], num: int, folder: Path, data: Path, num_jobs: int) -> list[DataDir]:
+    """Write data/unlabelled: `num` of the sentences, or all, spoken by espeak-ng; only their words are told."""
+    texts = list(sentences)
+    chosen = keyed_rng(SPOKEN_SEED, "unlabelled").permutation(len(texts))[:num]
+    table = speak_unlabelled(folder, [texts[i] for i in chosen], SPOKEN_SEED, num_jobs)
+    return import_tsv([table], data, ImportOptions())
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -178,6 +189,13 @@ def main() -> None:
         "--num_sentences", type=int, default=NUM_SENTENCES, help="sentences for text models (default: %(default)s)"
     )
     parser.add_argument(
+        "--num_unlabelled",
+        type=int,
+        default=0,
+        help="of them, at most, spoken by espeak-ng for --unlabelled_set unlabelled (default: %(default)s)",
+    )
+    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="parallel processes (default: %(default)s)")
+    parser.add_argument(
         "--downloads", type=Path, default=Path("downloads"), help="where a tiny corpus goes (default: %(default)s)"
     )
     parser.add_argument(
@@ -185,14 +203,17 @@ def main() -> None:
     )
     parser.add_argument("--synthetic", choices=("true", "false"), default="false", help="a tiny corpus, to try it out")
     args = parser.parse_args()
-    if args.num_sentences < 1:
-        parser.error("--num_sentences must be at least 1")
+    if args.num_sentences < 1 or args.nj < 1:
+        parser.error("--num_sentences and --nj must be at least 1")
     try:
         corpus = make_corpus(args.downloads / "synthetic") if args.synthetic == "true" else find_corpus(args.corpus)
         print(f"barista: {corpus}")
         grammar = Grammar.read(corpus / (PUBLISHED_GRAMMAR if is_published(corpus) else PACK_GRAMMAR))
         sentences = all_sentences(corpus, grammar, args.num_sentences)
-        for written in write_data_dirs(read_rows(corpus), grammar, args.data):
+        sets = write_data_dirs(read_rows(corpus), grammar, args.data)
+        if args.num_unlabelled > 0:
+            sets += speak(sentences, args.num_unlabelled, args.downloads / "spoken", args.data, args.nj)
+        for written in sets:
             speakers = set(written.tables["utt2spk"].values())
             hours = sum(durations(written).values()) / 3600
             print(f"{written.path}: {len(written.utts)} utterances, {hours:.2f} h, {len(speakers)} speakers")

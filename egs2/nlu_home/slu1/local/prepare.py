@@ -13,7 +13,7 @@ from texts import SPLITS, draw, find_texts, find_unlabelled, read_sets, sentence
 from espnet2_kd.data.espeak import EspeakError
 from espnet2_kd.data.importer import ImportOptions, import_tsv
 from espnet2_kd.data.problems import DataError, one_problem
-from espnet2_kd.data.spoken import SpokenUtterance, keyed_rng, speak_corpus
+from espnet2_kd.data.spoken import SpokenUtterance, keyed_rng, speak_corpus, speak_unlabelled
 
 SIZES = {"train": 8000, "valid": 1000, "test": 1000}
 TINY_SIZES = {"train": 48, "valid": 6, "test": 12}
@@ -27,12 +27,6 @@ def plan(pools: dict[str, list[tuple[str, str]]], sizes: dict[str, int], seed: i
         for number, (text, intent) in enumerate(draw(pools[split], sizes[split], seed, split)):
             utterances.append(SpokenUtterance.draw(number, split, text, intent, rng, seed))
     return utterances
-
-
-def plan_unlabelled(sentences: list[str], seed: int) -> list[SpokenUtterance]:
-    """Return utterances without intents, in the voices of train."""
-    rng = keyed_rng(seed, "voices:unlabelled")
-    return [SpokenUtterance.draw(n, "unlabelled", text, "", rng, seed) for n, text in enumerate(sentences)]
 
 
 def check_intents(utterances: list[SpokenUtterance], texts: Path) -> None:
@@ -92,9 +86,7 @@ def main() -> None:
             sentences = unlabelled_sentences(
                 find_unlabelled(args.unlabelled_text), pools, args.num_unlabelled, args.seed
             )
-            more = out.with_name(f"{out.name}_unlabelled")
-            speak_corpus(more, plan_unlabelled(sentences, args.seed), {"size": len(sentences)}, args.seed, args.nj)
-            tables.append(more / "corpus.tsv")
+            tables.append(speak_unlabelled(out.with_name(f"{out.name}_unlabelled"), sentences, args.seed, args.nj))
         for data in import_tsv(tables, args.data, ImportOptions()):
             intents = len(set(data.tables.get("label", {}).values()))
             print(f"{data.path}: {len(data.utts)} utterances, {intents} intents")
