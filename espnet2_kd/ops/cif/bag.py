@@ -34,13 +34,14 @@ class Integrate(torch.autograd.Function):
         h, frame, token, weight, dead, frame_end, frame_offsets = ctx.saved_tensors
         batch_size, num_frames, width = h.shape
         rows = grad.reshape(-1, width)
-        grad_h = _weighted_sums(rows, token, frame_offsets, weight).view(batch_size, num_frames + 1, width)
+        grad_h = _weighted_sums(rows, token, frame_offsets, weight).view(batch_size, num_frames, width)
         dots = entry_dots(rows, h.reshape(-1, width), frame, frame_offsets, token)
         dots = F.pad(dots.view_as(weight).double().masked_fill(dead, 0.0), (0, 1))
         # Moving the end of a frame gives to the entry before it what it takes from the entry after it.
         grad_sums = dots.gather(1, frame_end) - dots.gather(1, frame_end + 1)
-        grad_alpha = grad_sums.flip(1).cumsum(1).flip(1)
-        return grad_h[:, :num_frames], grad_alpha, *[None] * 6
+        # Of each frame, the sum over it and all that follow: flipping there and back would copy twice.
+        grad_alpha = grad_sums.sum(1, keepdim=True) - grad_sums.cumsum(1) + grad_sums
+        return grad_h, grad_alpha, *[None] * 6
 
 
 def _weighted_sums(rows: Tensor, index: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ class Plan:
 
     @property
     def frame_offsets(self) -> Tensor:
-        """First entry of each frame and, per utterance, of what follows the last one (B * (T + 1),)."""
-        return _offsets(self.frame_end, self.frame.shape[1])
+        """First entry of each frame (B * T,); what follows the last one has no weight and counts as its own."""
+        return _offsets(self.frame_end[:, :-1], self.frame.shape[1])
 
     @property
     def token_offsets(self) -> Tensor:
@@ -71,10 +71,10 @@ def make_plan(
     token = torch.arange(num_frames + size, device=device) - frame  # all that ended before and is no frame
     dead = (frame >= num_frames) | (token >= num_rows[:, None])
     weight = torch.diff(ends, dim=1, prepend=start[:, None]).masked_fill(dead, 0.0)
-    # An entry without weight must not read the padding either: 0 times NaN is NaN.
+    # An entry without weight must not read the padding either, of frames or of tokens' gradients: 0 times NaN is NaN.
     frame = torch.minimum(frame, (lens[:, None] - 1).clamp(min=0))
     row = torch.arange(batch_size, device=device)[:, None]
-    token = token.clamp(max=size - 1)
+    token = torch.minimum(token, (num_rows[:, None] - 1).clamp(min=0))
     # Where there is no frame at all, the entries have nothing but padding to read: no token gets any.
     token_end = token_end.masked_fill((lens == 0)[:, None], -1)
     return Plan(frame + row * num_frames, token + row * size, weight, dead, frame_end, token_end)
