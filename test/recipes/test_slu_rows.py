@@ -24,8 +24,11 @@ transformers = pytest.importorskip("transformers")
 ROOT = Path(__file__).resolve().parents[2]
 CORPORA = ("fsc", "atis", "barista")
 PAPER = ("none", "gru", "std_hidden", "std", "std_interpolate", "std_token_pool", "official_code")
-ROWS = {"fsc": PAPER, "atis": PAPER, "barista": ("none", "gru", "std_hidden", "utterance", "std")}
-OURS = {"barista": ("sentence",)}  # with a teacher that has learned intents
+ROWS = {
+    "fsc": (*PAPER, "sentence"),
+    "atis": (*PAPER, "sentence"),
+    "barista": ("none", "gru", "std_hidden", "utterance", "std", "sentence"),
+}
 EARS = "valid.loss_transducer.ave.pth"
 BEST = "valid.acc.ave.pth"
 TAG = "classify_valid.acc.ave"
@@ -58,13 +61,12 @@ def bert(make_bert):
 
 def test_rows_and_run_agree():
     for corpus, names in ROWS.items():
-        others = {"text", *OURS.get(corpus, ())}
-        others |= {"sentence_unlabelled"} if corpus == "barista" else {"acoustic"}
+        others = {"text", "sentence_unlabelled" if corpus == "barista" else "acoustic"}
         assert {path.stem for path in conf(corpus, "none").parent.glob("*.yaml")} == {
             f"train_{name}" for name in others.union(names)
         }
         script = (ROOT / "egs2" / corpus / "slu1/run.sh").read_text()
-        assert set(re.search(r"for name in (none .*); do", script)[1].split()) == {*names, *OURS.get(corpus, ())}
+        assert set(re.search(r"for name in (none .*); do", script)[1].split()) == set(names)
 
 
 def test_settings_are_the_papers():
@@ -78,7 +80,7 @@ def test_settings_are_the_papers():
     assert [gru["decoder_conf"][key] for key in sizes] == [128, 1, 0.5]
     assert (gru["batch_size"], gru["max_epoch"], gru["optim"], gru["optim_conf"]) == (64, 20, "adam", {"lr": 0.001})
     assert config["grad_clip"] == gru["grad_clip"] == float("inf")
-    for name in PAPER:
+    for name in ROWS["fsc"]:
         assert row("atis", name) == row("fsc", name)
 
 
@@ -123,7 +125,9 @@ def attention(weight, layers, kind="weights"):
     ]
 
 
-@pytest.mark.parametrize(("corpus", "name"), [pair for pair in every_row() if pair[1] not in ("none", "gru")])
+@pytest.mark.parametrize(
+    ("corpus", "name"), [pair for pair in every_row() if pair[1] not in ("none", "gru", "sentence")]
+)
 def test_terms(corpus, name):
     """Layers 3, 6, 9 and 12, weighed 0.625 : 0.125 : 0.250, position by position; in the code other ones."""
     config, baseline = row(corpus, name), row(corpus, "none")
@@ -148,6 +152,18 @@ def test_terms(corpus, name):
         assert found == pytest.approx(weight)
 
 
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_terms_of_whole_sentences(corpus):
+    """The teacher's answers and its last layer; the rest is the baseline's."""
+    config, baseline = row(corpus, "sentence"), row(corpus, "none")
+    assert {key: config[key] for key in baseline} == baseline
+    last = "encoder.layer.5" if corpus == "barista" else "encoder.layer.11"
+    assert [(term["student"], term["teacher"], term["weight"]) for term in config["kd_terms"]] == [
+        ("decoder", "classes", 1.0),
+        ("decoder.layers.3", last, 0.5),
+    ]
+
+
 def test_the_codes_deviations():
     config = row("fsc", "official_code")
     assert config["decoder_conf"]["official_code_compat"] is True
@@ -168,8 +184,12 @@ def test_row_learns(corpus, name, bert, tiny_experiment, ears, tmp_path):
     (tmp_path / "tokens.txt").write_text("".join(f"{token}\n" for token in tokens))
     command = ["--config", conf(corpus, name), "--token_list", tmp_path / "tokens.txt", "--output_dir", tmp_path]
     command += ["--acoustic_exp", ears, "--model_conf", "slow_rate=2"]
+    if name == "sentence":
+        from espnet2_kd.slu.text_model import TextIntentModel
+
+        TextIntentModel.from_encoder(str(bert), tokens[:-1]).save(tmp_path / "text")
     if "teacher" in config:
-        command += ["--teacher_conf", f"model={bert}"]
+        command += ["--teacher_conf", f"model={tmp_path / 'text' if name == 'sentence' else bert}"]
     pooled = name == "std_token_pool"
     if pooled:
         command += ["--train_data_path_and_name_and_type", "dump/spans.scp,spans,kaldi_ark"]

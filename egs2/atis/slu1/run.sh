@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 configs=()
-for name in none gru std_hidden std std_interpolate std_token_pool official_code; do
+for name in none gru std_hidden std std_interpolate std_token_pool sentence official_code; do
     configs+=("conf/train_${name}.yaml")
 done
 
