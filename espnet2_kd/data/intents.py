@@ -1,4 +1,4 @@
-"""The table `label` of intent corpora: `utt name=value name=value ...`, the same names in the same order in every line."""
+"""The table `label` of intent corpora: `utt name=value name=value ...`, the same names in the same order in every line; its classes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from espnet2_kd.data.problems import Problem
 from espnet2_kd.data.table import read_rows
+from espnet2_kd.data.tokenizer import UNK
 
 _PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=([^\s=]+)")
 _FORM = "write name=value for each slot, as intent=flight, with _ for blanks in a value"
@@ -95,3 +96,16 @@ def label_classes(train: str | PathLike) -> list[str]:
         for name, value in (parse_label(line.value) or {}).items():
             slots.setdefault(name, set()).add(value)
     return [f"{name}={value}" for name, values in slots.items() for value in sorted(values)]
+
+
+def slots_of(token_list: Sequence[str]) -> dict[str, list[int]]:
+    """Slot -> ids of its classes, of a list of ``slot=value`` with ``<unk>`` at the end; raises ValueError for other names."""
+    slots: dict[str, list[int]] = {}
+    for number, token in enumerate(token_list):
+        if token == UNK:
+            continue
+        slot, equals, value = token.partition("=")
+        if not (slot and equals and value):
+            raise ValueError(f"label {token!r}: classes are named slot=value, such as intent=play_music")
+        slots.setdefault(slot, []).append(number)
+    return slots

@@ -11,8 +11,8 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import nn
 
+from espnet2_kd.data.intents import slots_of
 from espnet2_kd.layers.pooling import SlowFrames
-from espnet2_kd.slu.slots import slots_of
 
 
 class IntentModel(AbsESPnetModel):

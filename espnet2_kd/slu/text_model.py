@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet2_kd.data.intents import slots_of
 from espnet2_kd.data.problems import first_line
 from espnet2_kd.data.table import replacing
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import length_mask
 from espnet2_kd.kd.teachers.text_encoder import max_tokens
-from espnet2_kd.slu.slots import slots_of
 from espnet2_kd.slu.text_options import POOLINGS
 
 DESCRIPTION, HEADS = "intent.json", "intent.safetensors"

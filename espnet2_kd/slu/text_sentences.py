@@ -8,12 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
-from espnet2_kd.data.intents import LabelLine, form_problems, label_lines, parse_label
+from espnet2_kd.data.intents import LabelLine, form_problems, label_lines, parse_label, slots_of
 from espnet2_kd.data.problems import DataError, Problem, one_problem
 from espnet2_kd.data.table import read_rows
 from espnet2_kd.data.tokenizer import UNK
 from espnet2_kd.data.tsv import read_tsv
-from espnet2_kd.slu.slots import slots_of
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from espnet2_kd.data.intents import slots_of
 from espnet2_kd.layers.pooling import SlowFrames
 from espnet2_kd.slu.classifiers import TransformerClassifier
 from espnet2_kd.slu.intent_model import IntentModel
-from espnet2_kd.slu.slots import slots_of
 
 CLASSES = ["action=on", "object=lamp", "action=off", "object=heat", "object=none", "<unk>"]
 

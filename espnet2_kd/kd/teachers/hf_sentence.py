@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from espnet2_kd.data.intents import slots_of
 from espnet2_kd.data.tokenizer import UNK
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
@@ -19,7 +20,6 @@ from espnet2_kd.kd.taps import as_seq, module_at
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.teachers.text_encoder import TextEncoder
-from espnet2_kd.slu.slots import slots_of
 
 CLASSES = "classes"
 MAPS = (":scores", ":weights")
