@@ -229,7 +229,7 @@ def _mix_part(payload: dict) -> dict:
                 noise, offset = rng.standard_normal(len(speech)), 0
             else:
                 noise, offset = draw_segment(
-                    _read_noise(job["noise_entry"], fs, job["noise_state"]), len(speech), fs, rng
+                    read_noise(job["noise_entry"], fs, job["noise_state"]), len(speech), fs, rng
                 )
         except AudioFault as fault:
             bad.append({**job, "of_noise": of_noise, "what": fault.what, "remedy": fault.remedy})
@@ -244,7 +244,11 @@ def _mix_part(payload: dict) -> dict:
 
 
 @lru_cache(maxsize=32)
-def _read_noise(entry: str, fs: int, state: str) -> np.ndarray:
+def read_noise(entry: str, fs: int, state: str) -> np.ndarray:
+    """Read a recording as `(T,)` at rate `fs`, without silence around it; another `state` of the file reads it again.
+
+    Raises AudioFault.
+    """
     try:
         samples, rate = read_audio(entry, ref_channel="mix")
     except AudioFault as fault:

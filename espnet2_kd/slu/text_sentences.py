@@ -8,8 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
+from espnet2_kd.data.documents import read_text
 from espnet2_kd.data.intents import LabelLine, form_problems, label_lines, parse_label, slots_of
-from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.problems import DataError, Problem
 from espnet2_kd.data.table import read_rows
 from espnet2_kd.data.tokenizer import UNK
 from espnet2_kd.data.tsv import read_tsv
@@ -40,12 +41,8 @@ class Reader(Protocol):
 
 def read_classes(path: str | PathLike) -> list[str]:
     """Read the classes of a token list, one on each line, without its `<unk>`; raises DataError."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise one_problem(path, f"cannot be read ({error})", "give a list of classes slot=value") from error
     problems, classes = [], []
-    for number, token in enumerate((line.strip() for line in lines), 1):
+    for number, token in enumerate((line.strip() for line in read_text(path).splitlines()), 1):
         if token == UNK:
             continue
         if parse_label(token) is None or len(token.split()) != 1:

@@ -248,7 +248,7 @@ stage_3_stats() {
 
 # train CONFIG SEED TEACHER: trains one system, or goes on with it; TEACHER is empty or an experiment directory.
 train() {
-    local config=$1 seed=$2 teacher=$3 exp part shapes confidence
+    local config=$1 seed=$2 teacher=$3 exp part shapes confidence noise
     # shellcheck disable=SC2034  # read as ${!shapes}
     local train_dir=${train_dir} train_shapes=${stats_dir}/train valid_shapes=${stats_dir}/valid
     exp=$(exp_of "${config}" "${seed}")
@@ -257,6 +257,8 @@ train() {
     local -a inputs options=() machines launcher processes train_argv
     mapfile -t inputs < <(with_bases "${config}")
     inputs+=("${token_dir}/tokens.txt" "${train_dir}"/{wav.scp,text})
+    noise=$(value_of noise_scp "${config}")
+    [[ -z ${noise} ]] || inputs+=("${noise}")
     for part in train valid; do
         shapes=${part}_shapes
         inputs+=("${!shapes}"/{speech_shape,text_shape."${token_type}"})

@@ -36,7 +36,12 @@ check_options() {
         noise_source "${name%_*}" >/dev/null
     done
     require_configs "${intent_config_list[@]}" ${text_model:+"${text_config}"}
-    [[ -n ${acoustic_exp} ]] || require_configs "${acoustic_config}"
+    if [[ -z ${acoustic_exp} ]]; then
+        require_configs "${acoustic_config}"
+        name=$(value_of noise_scp "${acoustic_config}")
+        [[ -z ${name} || ${#noise_list[@]} -gt 0 ]] || fail "${acoustic_config}: hears noise; say which: --noises white"
+        [[ -z ${name} || ${name} == */wav.scp ]] || fail "${acoustic_config}: noise_scp: write <folder>/wav.scp, which stage 2 makes"
+    fi
     if [[ -n ${acoustic_exp} ]] && ! "${dry_run}"; then
         name=${acoustic_exp}
         [[ ! -f ${name}/config.yaml ]] || name+=/${acoustic_model}

@@ -159,7 +159,15 @@ stage_1_data() {
 }
 
 stage_2_feats() {
+    local list source
+    local -a lists=()
     recognise 2
+    list=$(value_of noise_scp "${acoustic_config}")
+    [[ -z ${acoustic_exp} && -n ${list} ]] || return 0
+    for source in "${noise_list[@]}"; do
+        lists+=("${source#*=}/train.tsv")
+    done
+    once "${list%/*}/.done" "${lists[@]}" -- python3 -m espnet2_kd.bin.noise_list --output "${list%/*}" "${noise_list[@]}"
 }
 
 stage_3_stats() {
