@@ -162,8 +162,9 @@ stage_2_feats() {
     local list source
     local -a lists=()
     recognise 2
+    [[ -z ${acoustic_exp} ]] || return 0
     list=$(value_of noise_scp "${acoustic_config}")
-    [[ -z ${acoustic_exp} && -n ${list} ]] || return 0
+    [[ -n ${list} ]] || return 0
     for source in "${noise_list[@]}"; do
         lists+=("${source#*=}/train.tsv")
     done
