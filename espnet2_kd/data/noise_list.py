@@ -43,9 +43,11 @@ def write_noise_list(target: str | PathLike, sources: Sequence[str], split: str 
     files: dict[str, list[str]] = {}
     for source in sources:
         name, _, folder = source.partition("=")
+        if source != WHITE and not (name and folder):
+            raise one_problem(target / "wav.scp", f"{source} is no noise", f"write {WHITE} or name=folder")
         if name in files:
             raise one_problem(target / "wav.scp", f"two noises are called {name}", "give each a name of its own")
-        sounds = _white(fs) if source == WHITE else _recordings(folder or source, split, fs, problems)
+        sounds = _white(fs) if source == WHITE else _recordings(folder, split, fs, problems)
         if not problems:
             entries = write_sounds(target / "data", name, sounds, fs, "flac")
             files[name] = [f"{target / 'data'}/{entry}" for entry in entries.values()]

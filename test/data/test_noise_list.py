@@ -74,7 +74,12 @@ def test_bad_recordings_are_named_together_and_nothing_is_listed(packs, tmp_path
 
 @pytest.mark.parametrize(
     ("sources", "what"),
-    [([], "no noises"), (["white", "white"], "two noises are called white"), (["fan=/nowhere"], "no such folder")],
+    [
+        ([], "no noises"),
+        (["white", "white"], "two noises are called white"),
+        (["fan=/nowhere"], "no such folder"),
+        (["/nowhere"], "is no noise"),
+    ],
 )
 def test_what_cannot_be_listed(tmp_path, sources, what):
     with pytest.raises(DataError, match=what):
