@@ -65,10 +65,9 @@ def _white(fs: int) -> dict[str, np.ndarray]:
 
 
 def _recordings(folder: str, split: str, fs: int, problems: list[Problem]) -> dict[str, np.ndarray]:
+    recordings = noise_files(folder, split if (Path(folder) / f"{split}.tsv").is_file() else None)
     sounds: dict[str, np.ndarray] = {}
-    for number, path in enumerate(
-        noise_files(folder, split if (Path(folder) / f"{split}.tsv").is_file() else None).values(), 1
-    ):
+    for number, path in enumerate(recordings.values(), 1):
         try:
             sounds[f"{number:05d}"] = to_pcm16(read_noise(path, fs, str(file_state(path))))
         except AudioFault as fault:
