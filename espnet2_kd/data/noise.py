@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from os import PathLike
 from pathlib import Path
 
@@ -275,9 +275,14 @@ def _readable_part(path: str, fault: AudioFault) -> tuple[np.ndarray, int]:
     if len(blocks) < 10:
         raise fault
     samples = np.concatenate(blocks).mean(axis=1)
-    what = "%s: only the first %.1f s can be read, and are used (%s)"
-    logging.getLogger(__name__).warning(what, path, len(samples) / rate, fault.what)
+    _warn_once(f"{path}: only the first {len(samples) / rate:.1f} s can be read, and are used ({fault.what})")
     return samples, rate
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """A recording may be read for each of thousands of utterances."""
+    logging.getLogger(__name__).warning(message)
 
 
 def _problem(data: DataDir, fault: dict) -> Problem:
