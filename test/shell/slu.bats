@@ -177,6 +177,17 @@ fails_with() {
     [ "$(grep -c 'intent_train .*dump/frames/train_matched/frames.scp.*dump/frames/valid_matched/label' <<<"${output}")" -eq 3 ]
 }
 
+@test "a recogniser that hears noise in training gets a list of it, and one that does not gets none" {
+    run "${slu}" "${sets[@]}" --dry_run true --stage 2 --stop_stage 2
+    refute grep -q noise_list <<<"${output}"
+    printf 'noise_scp: data/hum/wav.scp\n' >conf/train_acoustic.yaml
+    run "${slu}" "${sets[@]}" --dry_run true --stage 2 --stop_stage 2
+    [[ "$(grep noise_list <<<"${output}")" == *" --output data/hum white babble=babble "* ]]
+    fails_with "conf/train_acoustic.yaml: hears noise; say which: --noises white" --noises ""
+    printf 'noise_scp: noises.txt\n' >conf/train_acoustic.yaml
+    fails_with "conf/train_acoustic.yaml: noise_scp: write <folder>/wav.scp, which stage 2 makes"
+}
+
 @test "only a teacher gets text, and only pooling the times of words, if text is what was said" {
     run "${slu}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 7
     [[ "$(grep acoustic_frames <<<"${output}")" == *"--hf_model downloads/minilm"* ]]
