@@ -185,7 +185,11 @@ fails_with() {
     [[ "$(grep noise_list <<<"${output}")" == *" --output data/hum white babble=babble "* ]]
     fails_with "conf/train_acoustic.yaml: hears noise; say which: --noises white" --noises ""
     printf 'noise_scp: noises.txt\n' >conf/train_acoustic.yaml
-    fails_with "conf/train_acoustic.yaml: noise_scp: write <folder>/wav.scp, which stage 2 makes"
+    fails_with "conf/train_acoustic.yaml: noise_scp: no such file: noises.txt; <folder>/wav.scp is made by stage 2"
+    touch noises.txt
+    run "${slu}" "${sets[@]}" --dry_run true --stage 2 --stop_stage 2
+    [ "${status}" -eq 0 ]
+    refute grep -q noise_list <<<"${output}"
 }
 
 @test "only a teacher gets text, and only pooling the times of words, if text is what was said" {

@@ -39,8 +39,10 @@ check_options() {
     if [[ -z ${acoustic_exp} ]]; then
         require_configs "${acoustic_config}"
         name=$(value_of noise_scp "${acoustic_config}")
-        [[ -z ${name} || ${#noise_list[@]} -gt 0 ]] || fail "${acoustic_config}: hears noise; say which: --noises white"
-        [[ -z ${name} || ${name} == */wav.scp ]] || fail "${acoustic_config}: noise_scp: write <folder>/wav.scp, which stage 2 makes"
+        if [[ -n ${name} && ! -f ${name} ]]; then
+            ((${#noise_list[@]} > 0)) || fail "${acoustic_config}: hears noise; say which: --noises white"
+            [[ ${name} == */wav.scp ]] || fail "${acoustic_config}: noise_scp: no such file: ${name}; <folder>/wav.scp is made by stage 2"
+        fi
     fi
     if [[ -n ${acoustic_exp} ]] && ! "${dry_run}"; then
         name=${acoustic_exp}
