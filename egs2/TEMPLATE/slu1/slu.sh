@@ -165,7 +165,7 @@ stage_2_feats() {
     [[ -z ${acoustic_exp} ]] || return 0
     list=$(value_of noise_scp "${acoustic_config}")
     [[ -n ${list} ]] || return 0
-    [[ ! -f ${list} || -f ${list%/*}/.done ]] || return 0  # somebody's own list
+    [[ ! -f ${list} || -f ${list%/*}/.done.lock ]] || return 0  # somebody's own list; ours has a lock from its first run on
     for source in "${noise_list[@]}"; do
         lists+=("${source#*=}/train.tsv")
     done
