@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from espnet2_kd.layers.chunk_context import ChunkContext
 
@@ -69,60 +68,6 @@ class AttentionPlan:
     def ahead(self) -> int:
         """Largest distance from a query forward to a key of its window."""
         return self.block - 1 + self.after
-
-    def fold_queries(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, T, H, D) -> (H, B N, I, D)."""
-        x = F.pad(x.permute(2, 0, 1, 3), (0, 0, 0, -self.num_frames % self.block))
-        return x.unflatten(2, (-1, self.block)).flatten(1, 2)
-
-    def fold_keys(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, T, H, D) -> (H, B N, W, D), windows that overlap in memory."""
-        if self.block == self.num_frames:
-            return x.permute(2, 0, 1, 3)
-        return _Windows.apply(x, self.block, self.before, self.after).unflatten(0, (x.shape[2], -1))
-
-    def unfold(self, x: torch.Tensor) -> torch.Tensor:
-        """(H, B N, I, D) -> (B, T, H D)."""
-        num_blocks = -(-self.num_frames // self.block)
-        x = x.unflatten(1, (-1, num_blocks)).flatten(2, 3)[:, :, : self.num_frames]
-        return x.permute(1, 2, 0, 3).flatten(2)
-
-
-class _Windows(torch.autograd.Function):
-    """(B, T, H, D) -> (H B N, W, D): the window of every block, in one copy of x.
-
-    All rows of all utterances and heads lie one after the other, N I of them each, so that one stride leads from window to
-    window and a batched product reads them where they are. The first and last windows of an utterance reach into its
-    neighbours: these frames do not exist for the utterance, and the plan blocks them.
-    """
-
-    @staticmethod
-    def forward(ctx, x: torch.Tensor, block: int, before: int, after: int) -> torch.Tensor:
-        batch, num_frames, heads, size = x.shape
-        num_blocks = -(-num_frames // block)
-        ctx.shape, ctx.sizes = x.shape, (block, before, after)
-        rows = x.new_zeros(before + heads * batch * num_blocks * block + after, size)
-        inner = rows[before : len(rows) - after].view(heads, batch, num_blocks * block, size)
-        inner[:, :, :num_frames] = x.permute(2, 0, 1, 3)
-        shape = (heads * batch * num_blocks, before + block + after, size)
-        return rows.as_strided(shape, (block * size, size, 1))
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        batch, num_frames, heads, size = ctx.shape
-        block, before, after = ctx.sizes
-        num_windows, width, _ = grad.shape
-        # A window is some blocks long, the last of them perhaps cut; each is added at its place.
-        num_parts = -(-width // block)
-        rows = grad.new_empty(num_windows + num_parts - 1, block, size)
-        rows[:num_windows] = grad[:, :block]
-        rows[num_windows:] = 0
-        for part in range(1, num_parts):
-            piece = grad[:, part * block : (part + 1) * block]
-            rows[part : part + num_windows, : piece.shape[1]] += piece
-        inner = rows.flatten(0, 1)[before : before + num_windows * block].view(heads, batch, -1, size)
-        return inner[:, :, :num_frames].permute(1, 2, 0, 3), None, None, None
 
 
 def _block_size(context: ChunkContext) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from espnet2_kd.layers.attention_plan import AttentionPlan
+from espnet2_kd.layers.folded_attention import distance_to_key, folded_attention
 
 
 class ChunkAttention(nn.Module):
@@ -32,7 +33,7 @@ class ChunkAttention(nn.Module):
         self.pos_bias_v = nn.Parameter(torch.empty(num_heads, self.head_size))
         nn.init.xavier_uniform_(self.pos_bias_u)
         nn.init.xavier_uniform_(self.pos_bias_v)
-        self.dropout = nn.Dropout(dropout_rate)
+        self.dropout_rate = dropout_rate
 
     def forward(self, x: torch.Tensor, pos: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
         """x (B, T, D) and pos (plan.back + plan.ahead + 1, D) -> (B, T, D); padded frames are finite, no more."""
@@ -44,8 +45,8 @@ class ChunkAttention(nn.Module):
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, p: torch.Tensor, plan: AttentionPlan
     ) -> torch.Tensor:
         """Queries, keys and values (B, T, H, D / H) and p from ``positions`` -> (B, T, D)."""
-        folded = plan.fold_queries(q), plan.fold_keys(k), plan.fold_keys(v)
-        return plan.unfold(self._attend(*folded, p, plan.blocked))
+        dropout_rate = self.dropout_rate if self.training else 0.0
+        return folded_attention(q, k, v, p, self.pos_bias_u, self.pos_bias_v, plan, dropout_rate)
 
     def keys_values(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x (B, T, D) -> keys and values, each (B, T, H, D / H)."""
@@ -66,37 +67,13 @@ class ChunkAttention(nn.Module):
         blocked: bool, broadcastable to (B, Q, K).
         Returns (B, Q, D).
         """
-        q, k, v = (y.permute(2, 0, 1, 3) for y in (self._split(self.linear_q(x)), k, v))
-        return self.linear_out(self._attend(q, k, v, p, blocked).permute(1, 2, 0, 3).flatten(2))
+        q, k, v = (y.transpose(1, 2) for y in (self._split(self.linear_q(x)), k, v))
+        by_content, by_distance = (q + bias[:, None] for bias in (self.pos_bias_u, self.pos_bias_v))
+        distance = distance_to_key(by_distance @ p.transpose(1, 2), k.shape[2])
+        scores = (by_content @ k.transpose(2, 3) + distance) / math.sqrt(self.head_size)
+        scores = scores.masked_fill(blocked[:, None], torch.finfo(scores.dtype).min)
+        weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        return self.linear_out((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (self.num_heads, self.head_size))
-
-    def _attend(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, p: torch.Tensor, blocked: torch.Tensor
-    ) -> torch.Tensor:
-        """q (H, M, I, d), k and v (H, M, W, d), p (H, I + W - 1, d), blocked (M, I, W) -> (H, M, I, d)."""
-        scale = 1.0 / math.sqrt(self.head_size)
-        by_content, by_distance = (
-            torch.add(bias[:, None, None] * scale, q, alpha=scale) for bias in (self.pos_bias_u, self.pos_bias_v)
-        )
-        content = torch.bmm(by_content.flatten(0, 1), k.flatten(0, 1).transpose(1, 2))
-        distance = torch.bmm(by_distance.flatten(1, 2), p.transpose(1, 2)).unflatten(1, q.shape[1:3])
-        scores = content.unflatten(0, q.shape[:2]) + distance_to_key(distance, k.shape[2])
-        scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
-        weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
-        weights = self.dropout(weights).to(v.dtype)
-        return torch.bmm(weights.flatten(0, 1), v.flatten(0, 1)).unflatten(0, q.shape[:2])
-
-
-def distance_to_key(x: torch.Tensor, num_keys: int) -> torch.Tensor:
-    """Scores by distance (..., I, I + W - 1) -> by key (..., I, W), as a view.
-
-    Column ``I - 1 - i + w`` of row i holds its distance to key w, so consecutive rows start one column earlier: rows of
-    one column less, read from column I - 1 of the first row on, are aligned.
-    """
-    num_queries, num_rows = x.shape[-2:]
-    if num_queries == 1:
-        return x
-    flat = x.flatten(-2)[..., num_queries - 1 : num_queries * num_rows - 1]
-    return flat.unflatten(-1, (num_queries, num_rows - 1))[..., :num_keys]

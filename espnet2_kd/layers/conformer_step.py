@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from espnet2_kd.layers.chunk_attention import distance_to_key
 from espnet2_kd.layers.chunk_context import ChunkContext
 from espnet2_kd.layers.conformer_block import ConformerBlock
 from espnet2_kd.layers.convolution import ConvolutionModule
 from espnet2_kd.layers.feed_forward import FeedForward
+from espnet2_kd.layers.folded_attention import distance_to_key
 from espnet2_kd.layers.folded_linear import Linear, fold
 from espnet2_kd.layers.relative_position import relative_positions
 

@@ -4,10 +4,12 @@ import pytest
 import torch
 from espnet.nets.pytorch_backend.transformer.attention import RelPositionMultiHeadedAttention
 from espnet.nets.pytorch_backend.transformer.embedding import RelPositionalEncoding
+from torch.autograd.graph import saved_tensors_hooks
 
 from espnet2_kd.layers.attention_plan import AttentionPlan
 from espnet2_kd.layers.chunk_attention import ChunkAttention
 from espnet2_kd.layers.chunk_context import ChunkContext
+from espnet2_kd.layers.folded_attention import folded_attention
 from espnet2_kd.layers.relative_position import relative_positions
 
 SIZE, HEADS = 8, 2
@@ -192,15 +194,50 @@ def test_bfloat16_autocast(context):
     x, lens = torch.randn(2, 60, SIZE, requires_grad=True), torch.tensor([60, 41])
     valid = torch.arange(60) < lens[:, None]
     exact = run(module, x, lens, context)
-    seen = []
-    module.dropout.register_forward_hook(lambda m, args, out: seen.append(out.dtype))
-    with torch.autocast("cpu", torch.bfloat16):
+    kept = []
+    with torch.autocast("cpu", torch.bfloat16), saved_tensors_hooks(lambda y: kept.append(y) or y, lambda y: y):
         out = run(module, x, lens, context)
-    assert out.dtype == torch.bfloat16 and seen == [torch.float32]
+    assert out.dtype == torch.bfloat16
+    weights = [y for y in kept if y.ndim == 3 and y.shape[0] % HEADS == 0 and y.min() >= 0 and y.dtype == torch.float32]
+    assert any(torch.allclose(y.sum(-1), torch.ones(()), atol=1e-6) for y in weights)
     difference = (out.float() - exact)[valid].norm() / exact[valid].norm()
     assert 0 < difference < 0.03
-    out.float().sum().backward()
-    assert x.grad.isfinite().all()
+    (exact_grad,) = torch.autograd.grad(exact[valid].sum(), x)
+    out[valid].float().sum().backward()
+    assert 0 < (x.grad - exact_grad).norm() / exact_grad.norm() < 0.05
+
+
+@pytest.mark.parametrize("context", [ChunkContext(), ChunkContext(4, 8)])
+def test_dropout_in_value_and_gradient(context):
+    """Weights are read off with one-hot values, then the definition is applied to what was kept."""
+    num, rate = 33, 0.4
+    plan = AttentionPlan.make(torch.tensor([num]), num, context)
+    torch.manual_seed(0)
+    q, k = (torch.randn(1, num, 1, num, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    v = torch.eye(num, dtype=torch.float64)[None, :, None].requires_grad_()
+    p = torch.randn(1, plan.back + plan.ahead + 1, num, dtype=torch.float64, requires_grad=True)
+    biases = [torch.randn(1, num, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    inputs = (q, k, v, p, *biases)
+    torch.manual_seed(1)
+    dropped = folded_attention(*inputs, plan, rate)
+    weight = torch.randn_like(dropped)
+    actual = torch.autograd.grad((dropped * weight).sum(), inputs)
+    whole = folded_attention(*inputs, plan)
+    kept = (dropped != 0) & (whole != 0)
+    assert 0.5 < kept.sum() / (whole != 0).sum() < 0.7
+    torch.testing.assert_close(dropped, whole * kept / (1 - rate))
+    # The gradient of the values is the weights' own; the rest passes through the kept weights alone.
+    expected = torch.autograd.grad((whole * kept / (1 - rate) * weight).sum(), inputs)
+    for position in (0, 1, 3, 4, 5):
+        torch.testing.assert_close(actual[position], expected[position])
+    torch.testing.assert_close(actual[2][0, :, 0], dropped[0].T @ weight[0])
+
+
+def test_the_gradient_is_taken_once():
+    module, x = attention(), torch.randn(1, 50, SIZE, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(run(module, x, torch.tensor([50]), ChunkContext(4, 8)).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
 
 
 def test_heads_must_divide_the_size():

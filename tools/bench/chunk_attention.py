@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from timing import ALLOCATORS, again, interleaved, machine, ratio, refuse_if_red, table
 
 from espnet2_kd.layers.attention_plan import AttentionPlan
-from espnet2_kd.layers.chunk_attention import ChunkAttention, distance_to_key
+from espnet2_kd.layers.chunk_attention import ChunkAttention
 from espnet2_kd.layers.chunk_context import ChunkContext
 from espnet2_kd.layers.conformer_block import ConformerBlock
+from espnet2_kd.layers.folded_attention import distance_to_key
 from espnet2_kd.layers.relative_position import relative_positions
 
 SIZE, HEADS, HIDDEN, KERNEL = 256, 4, 1024, 15
@@ -34,7 +35,8 @@ TESTS = ("test/layers",)
 
 
 def core(num_frames: int, device: str):
-    """Attention alone, from queries, keys and values (1, T, H, d) on; with the gradient of an output that is used."""
+    """Attention alone, from queries, keys, values (1, T, H, d) and projected positions on; with the gradient of an output
+    that is used."""
     module = ChunkAttention(HEADS, SIZE).to(device)
     lens = torch.full((1,), num_frames, device=device)
     plan = AttentionPlan.make(lens, num_frames, CONTEXT)
@@ -42,18 +44,20 @@ def core(num_frames: int, device: str):
     q, k, v = (torch.randn(1, num_frames, HEADS, SIZE // HEADS, device=device, requires_grad=True) for _ in range(3))
     grad = torch.randn(1, num_frames, SIZE, device=device)
     mask = ~blocked
-    pos = relative_positions(plan.back, plan.ahead, SIZE, q)
-    far = relative_positions(num_frames - 1, num_frames - 1, SIZE, q)
+    near, far = (
+        module.positions(relative_positions(back, ahead, SIZE, q)).detach().requires_grad_()
+        for back, ahead in ((plan.back, plan.ahead), (num_frames - 1, num_frames - 1))
+    )
 
     def ours() -> torch.Tensor:
-        return module.attend(q, k, v, module.positions(pos), plan)
+        return module.attend(q, k, v, near, plan)
 
     def dense() -> torch.Tensor:
         return joined(F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask))
 
     def biased() -> torch.Tensor:
         by_content, by_distance = ((q + bias).transpose(1, 2) for bias in (module.pos_bias_u, module.pos_bias_v))
-        bias = distance_to_key(by_distance @ module.positions(far).transpose(1, 2), num_frames)
+        bias = distance_to_key(by_distance @ far.transpose(1, 2), num_frames)
         bias = (bias / math.sqrt(SIZE // HEADS)).masked_fill(blocked, -torch.inf)
         return joined(F.scaled_dot_product_attention(by_content, *(x.transpose(1, 2) for x in (k, v)), attn_mask=bias))
 
