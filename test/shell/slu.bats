@@ -204,6 +204,12 @@ fails_with() {
     refute grep -q -- '--hf_model' <<<"${output}"
 }
 
+@test "frames that were kept for other configs do not say when words were spoken" {
+    run "${slu}" "${sets[@]}" --stage 7 --stop_stage 7 --intent_configs conf/train_pool.yaml
+    [ "${status}" -eq 1 ]
+    [[ "${lines[-1]}" == "slu.sh: conf/train_pool.yaml: dump/frames/train does not say when each word was spoken: run stage 5 with this config in --intent_configs" ]]
+}
+
 @test "no option is evaluated" {
     for option in $(sed -nE '/^COMMAND_LINE/q; s/^([a-z_]+)="?[^tf].*/\1/p' "${slu}"); do
         run "${slu}" "${sets[@]}" --dry_run true "--${option}" '$(touch hit)`touch hit`'

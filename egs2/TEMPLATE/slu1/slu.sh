@@ -302,6 +302,8 @@ train() {
         [[ ${part} != unlabelled || -n $(value_of unlabelled_ratio "${config}") ]] || continue
         name=${part}_set
         dir=${frames_dir}/${!name}${matched}
+        [[ ${extra[*]} != *spans.scp* || -f ${dir}/spans.scp ]] || "${dry_run}" ||
+            fail "${config}: ${dir} does not say when each word was spoken: run stage 5 with this config in --intent_configs"
         inputs+=("${dir}/frames.scp")
         [[ ${part} == unlabelled ]] || inputs+=("${dir}/label")
         inputs+=("${class_list}")
