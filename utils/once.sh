@@ -25,7 +25,7 @@ first_line() {
 # A stamp's first line is for that, its second says what the command took: the report shows it.
 once() {
     local stamp=$1 here=${1%/*} key word lock began previous=""
-    local where="backend|driver|mem|time|max-jobs-run|num-nodes|save-seconds"  # options of the job driver
+    local where="backend|driver|mem|time|max-jobs-run|num-nodes|save-seconds|device"
     local -a inputs=(/dev/null) words=()
     shift
     while [[ $1 != -- ]]; do

@@ -48,7 +48,7 @@ def load_model(
 
     Raises:
         ExperimentError: no configuration or checkpoint, or no file that the configuration names; the checkpoint does not
-            hold exactly this model's weights.
+            hold exactly this model's weights; the device cannot be used.
         ConfigError: the configuration asks for code of a model's repository.
     """
     config, checkpoint = find_model(exp, model_file)
@@ -64,7 +64,10 @@ def load_model(
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ExperimentError(f"{checkpoint}: {error}") from error
-    return model.to(device).eval(), args
+    try:
+        return model.to(device).eval(), args
+    except (RuntimeError, AssertionError) as error:
+        raise ExperimentError(f"device {device} cannot be used: {first_line(error)}") from error
 
 
 def read_config(path: Path) -> dict[str, Any]:

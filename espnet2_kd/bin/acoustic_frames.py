@@ -32,6 +32,8 @@ def main(cmd: list[str] | None = None) -> int:
     args = parser.parse_args(cmd)
     if len(args.data_dir) != len(args.output_dir):
         parser.error("give as many --output_dir as --data_dir")
+    if args.slow_rate < 1:
+        parser.error(f"--slow_rate {args.slow_rate}: a number from 1")
     return one_line_errors(extract, args)
 
 

@@ -31,7 +31,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model_file", default="valid.acc.ave.pth", help="checkpoint in it, or a path")
     parser.add_argument("--data_dir", nargs="+", default=[], type=Path, help="data directories, instead of files")
     parser.add_argument("--output_dir", nargs="+", default=[], type=Path, help="one for each data directory")
-    parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch (default: 120)")
+    parser.add_argument(
+        "--batch_seconds",
+        type=float,
+        default=120.0,
+        help="audio in a padded batch (default: 120); does not matter to frames",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
     return parser

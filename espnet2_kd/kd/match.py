@@ -19,6 +19,8 @@ Pair = tuple[Seq, Seq]  # student's and teacher's
 class PadText:
     """Position l of the text against frame l, as far as both go (Jiang et al., Interspeech 2021; frames of about 160 ms).
 
+    Of a text with more positions than there are frames the last one, [SEP], is kept, and meets the last frame.
+
     Args:
         mask: compare valid positions with valid frames only. Without it, as the paper's code has it, all of the batch's padded
             frames count; the teacher must then be run on as many positions (`pad_to` of `hf_sentence`).
@@ -30,24 +32,32 @@ class PadText:
 
     def features(self, student: Seq, teacher: Seq) -> Pair:
         """`(B, T, D_s)`, `(B, N, D_t)` -> both with min(T, N) positions."""
-        num, lens = self._common(student, teacher)
-        return tuple(replace(seq, x=seq.x[:, :num], lens=lens) for seq in (student, teacher))
+        num, lens, kept = self._common(student, teacher)
+        x = teacher.x.gather(1, kept[:, :, None].expand(-1, -1, teacher.x.shape[2]))
+        return replace(student, x=student.x[:, :num], lens=lens), replace(teacher, x=x, lens=lens)
 
     def maps(self, student: Seq, teacher: Seq, probabilities: bool) -> Pair:
         """`(B, T, T)`, `(B, N, N)` -> both with min(T, N) rows and columns; rows are not made to sum to 1 again."""
-        num, lens = self._common(student, teacher)
-        return tuple(replace(seq, x=seq.x[:, :num, :num], lens=lens) for seq in (student, teacher))
+        num, lens, kept = self._common(student, teacher)
+        rows = teacher.x.gather(1, kept[:, :, None].expand(-1, -1, teacher.x.shape[2]))
+        x = rows.gather(2, kept[:, None].expand(-1, num, -1))
+        return replace(student, x=student.x[:, :num, :num], lens=lens), replace(teacher, x=x, lens=lens)
 
-    def _common(self, student: Seq, teacher: Seq) -> tuple[int, Tensor]:
+    def _common(self, student: Seq, teacher: Seq) -> tuple[int, Tensor, Tensor]:
+        """How many positions both have, how many of them count `(B,)`, and which of the teacher's these are `(B, num)`."""
         num = min(student.x.shape[1], teacher.x.shape[1])
         self._count(student, teacher)
+        kept = torch.arange(num, device=teacher.x.device).repeat(len(teacher.x), 1)
         if self.mask:
-            return num, torch.minimum(student.lens, teacher.lens.to(student.lens.device)).clamp(max=num)
+            frames, texts = student.lens.to(kept.device), teacher.lens.to(kept.device)
+            last = (texts > frames)[:, None] & (kept == frames[:, None] - 1)
+            kept = torch.where(last, texts[:, None] - 1, kept)
+            return num, torch.minimum(student.lens, teacher.lens.to(student.lens.device)).clamp(max=num), kept
         if num < student.x.shape[1]:
             raise ConfigError(
                 f"pad_text without mask: {student.x.shape[1]} frames, but the teacher gives {num} positions; set `pad_to` in teacher_conf"
             )
-        return num, torch.full_like(student.lens, num)
+        return num, torch.full_like(student.lens, num), kept
 
     def _count(self, student: Seq, teacher: Seq) -> None:
         before = self.num_cut
@@ -55,7 +65,7 @@ class PadText:
         # At the first, the tenth, the hundredth ...
         if len(str(self.num_cut)) > len(str(before)) or (before == 0 < self.num_cut):
             logging.warning(
-                "pad_text: so far %d times there were more word pieces than frames; what is beyond is not compared",
+                "pad_text: so far %d times there were more word pieces than frames; of what is beyond the last is compared",
                 self.num_cut,
             )
 

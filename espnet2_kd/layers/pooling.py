@@ -19,10 +19,15 @@ def pool_pairs(x: torch.Tensor, lens: torch.Tensor, first: int = 0) -> tuple[tor
 
 
 class SlowFrames(nn.Module):
-    """Means of every ``rate`` frames, the last of what is left: (B, T, D), (B,) -> (B, ceil(T / rate), D), (B,)."""
+    """Means of every ``rate`` frames, the last of what is left: (B, T, D), (B,) -> (B, ceil(T / rate), D), (B,).
+
+    Raises ValueError for a rate below 1.
+    """
 
     def __init__(self, rate: int) -> None:
         super().__init__()
+        if rate < 1:
+            raise ValueError(f"slow_rate {rate}: how many frames make one, from 1")
         self.rate = rate
 
     def forward(self, x: torch.Tensor, lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

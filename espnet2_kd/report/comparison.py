@@ -213,7 +213,7 @@ def _change(
     seeds = tuple(seed for seed in here if seed in there)
     if not seeds:
         return None
-    folders = ({f"seed{seed}": scored[seed].folder / metric.folder for seed in seeds} for scored in (there, here))
+    folders = ({seed: scored[seed].folder / metric.folder for seed in seeds} for scored in (there, here))
     test = mapsswe(*folders)
     relative = bootstrap_change(_errors(there, seeds, metric), _errors(here, seeds, metric), cluster, samples)
     return Change(base.name, seeds, relative, test.p, test.z, test.segments)

@@ -178,8 +178,8 @@ def accuracy_notes(comparison: Comparison) -> tuple[str, list[str]]:
     if any(row.change for row in comparison.rows):
         text += (
             f" {metric.label} change: relative to {comparison.base}. 95 % interval: bootstrap over {comparison.cluster}s and, "
-            "where there are several, seeds. MAPSSWE p: two-sided, by SCTK's sc_stats, equal seeds paired and pooled; "
-            "it speaks of these trainings on this set (* p < 0.05, ** p < 0.01, *** p < 0.001, n.s. otherwise)."
+            "where there are several, seeds. MAPSSWE p: two-sided, by SCTK's sc_stats; of several seeds over utterances, each with its "
+            "errors of all seeds; it speaks of these trainings on this set (* p < 0.05, ** p < 0.01, *** p < 0.001, n.s. otherwise)."
         )
     bullets = [*_seed_notes(comparison)]
     if any(row.dirty for row in comparison.rows):

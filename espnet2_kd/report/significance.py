@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +19,13 @@ import numpy as np
 
 from espnet2_kd.data.problems import one_problem
 from espnet2_kd.report.sclite import find_tool, parse_utterances, read_output, run_tool
-from espnet2_kd.report.trn import speaker_of, split_line
+from espnet2_kd.report.trn import speaker_of
 
 MIN_SPEAKERS = 20
 _RESULT = re.compile(
     r"\(# segs: (\d+)\).*\(mean: *(\S+)\) \(std dev: *(\S+)\) \(Z Stat: *(\S+)\) \(Stat Diff: (Yes|No)\)"
 )
 _TOTALS = re.compile(r"^Totals +\d+ +(\d+) +(\d+)$", re.MULTILINE)
-_LABEL = re.compile(r"[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,41 @@ class Mapsswe:
         return math.erfc(abs(self.z) / math.sqrt(2))
 
 
-def mapsswe(first: Mapping[str, Path], second: Mapping[str, Path]) -> Mapsswe:
-    """Compare two systems by `sc_stats -t mapsswe`, given their `score_wer` or `score_cer` folders by label (seed).
+def mapsswe(first: Mapping[int, Path], second: Mapping[int, Path]) -> Mapsswe:
+    """Compare two systems, given their `score_wer` or `score_cer` folders by seed.
 
-    Several seeds are pooled: utterance `u` of label `1` becomes utterance `1.u`, so that it is compared with the same
-    utterance of the other system's label `1`. Segments of different seeds count as independent.
-    Raises DataError when labels or references of the systems differ.
+    One seed: by `sc_stats -t mapsswe`. Several: a segment is an utterance with its errors of all seeds, since seeds are tested
+    on the same utterances, and segments of several seeds, counted as independent, would make a chance look like a certainty.
+    Raises DataError when references of the systems differ, and ValueError when seeds do.
     """
-    if set(first) != set(second) or not first or not all(map(_LABEL.fullmatch, first)):
-        raise ValueError(f"labels must be the same words on both sides: {sorted(first)} and {sorted(second)}")
+    if set(first) != set(second) or not first:
+        raise ValueError(f"seeds must be the same on both sides: {sorted(first)} and {sorted(second)}")
+    for seed, folder in first.items():
+        if read_output(folder / "ref.trn") != read_output(second[seed] / "ref.trn"):
+            what = f"references differ from those of {second[seed]}"
+            raise one_problem(folder, what, "score both systems on the same set")
+    if len(first) > 1:
+        here, there = (Errors.read([folders[seed] for seed in sorted(first)]).errors for folders in (first, second))
+        return _matched_pairs(here.sum(0), there.sum(0))
+    return _by_segments(*first.values(), *second.values())
+
+
+def _matched_pairs(first: np.ndarray, second: np.ndarray) -> Mapsswe:
+    """Of errors per segment `(N,)`."""
+    differences = first - second
+    mean, std = float(differences.mean()), float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    z = mean / (std / math.sqrt(len(differences))) if std else math.copysign(math.inf, mean) if mean else 0.0
+    significant = math.erfc(abs(z) / math.sqrt(2)) < 0.05
+    return Mapsswe((int(first.sum()), int(second.sum())), len(differences), mean, std, z, significant)
+
+
+def _by_segments(first: Path, second: Path) -> Mapsswe:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _pool({label: first[label] / "ref.trn" for label in sorted(first)}, folder / "ref.trn")
-        _pool({label: second[label] / "ref.trn" for label in sorted(first)}, folder / "other.trn")
-        if (folder / "ref.trn").read_bytes() != (folder / "other.trn").read_bytes():
-            what = f"references differ from those of {next(iter(second.values()))}"
-            raise one_problem(next(iter(first.values())), what, "score both systems on the same set")
+        shutil.copyfile(first / "ref.trn", folder / "ref.trn")
         sgml = ""
         for title, system in (("A", first), ("B", second)):
-            _pool({label: system[label] / "hyp.trn" for label in sorted(first)}, folder / f"{title}.trn")
+            shutil.copyfile(system / "hyp.trn", folder / f"{title}.trn")
             command = [str(find_tool()), "-e", "utf-8", "-s", "-i", "rm", "-r", "ref.trn", "trn", "-h", f"{title}.trn"]
             run_tool([*command, "trn", title, "-o", "sgml", "-f", "0"], folder)
             sgml += (folder / f"{title}.trn.sgml").read_text(encoding="utf-8")
@@ -71,18 +87,6 @@ def mapsswe(first: Mapping[str, Path], second: Mapping[str, Path]) -> Mapsswe:
             # Without a single error there is no segment to compare, and sc_stats crashes.
             return Mapsswe((0, 0), 0, 0.0, 0.0, 0.0, significant=False)
         return _parse(run_tool([str(find_tool("sc_stats")), "-p", "-t", "mapsswe", "-v", "-n", "-"], folder, sgml))
-
-
-def _pool(files: Mapping[str, Path], output: Path) -> None:
-    lines = []
-    for label, path in files.items():
-        for line in read_output(path).split("\n")[:-1]:
-            text, trn_id = split_line(line)
-            speaker, dash, utt = trn_id.partition("-")
-            if not dash:
-                raise one_problem(path, f"a line without speaker and utterance: {line!r:.80}", "score again")
-            lines.append(f"{text}\t({speaker}-{label}.{utt})\n")
-    output.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def _parse(report: str) -> Mapsswe:

@@ -12,6 +12,7 @@ from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import nn
 
 from espnet2_kd.data.intents import slots_of
+from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.layers.pooling import SlowFrames
 
 
@@ -44,7 +45,10 @@ class IntentModel(AbsESPnetModel):
     ) -> None:
         super().__init__()
         self.token_list = list(token_list)
-        self.slots = slots_of(self.token_list)
+        try:
+            self.slots = slots_of(self.token_list)
+        except ValueError as error:
+            raise ConfigError(f"token_list: {error}") from error
         self.vocab_size = sum(len(classes) for classes in self.slots.values())
         self.frontend, self.specaug, self.normalize, self.preencoder = frontend, specaug, normalize, preencoder
         self.encoder, self.decoder = encoder, decoder
@@ -138,13 +142,16 @@ class IntentModel(AbsESPnetModel):
         return (speech, lens) if self.frontend is None else self.frontend(speech, lens)
 
     def _wanted(self, label: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Slot -> place (B,) of the right class among those of the slot; raises ValueError where a slot has no label."""
+        """Slot -> place (B,) of the right class among those of the slot; raises ConfigError where a slot has no label."""
         wanted = {}
         for slot, classes in self.slots.items():
             # (B, S, classes of the slot): which label is which class.
             found = label[:, :, None] == torch.tensor(classes, device=label.device)
             if not found.any(2).sum(1).eq(1).all():
                 b = int(found.any(2).sum(1).ne(1).nonzero()[0])
-                raise ValueError(f"utterance {b + 1} of a batch has not exactly one known value of the slot {slot!r}")
+                raise ConfigError(
+                    f"label: utterance {b + 1} of a batch has not exactly one known value of the slot {slot!r}; "
+                    "python -m espnet2_kd.bin.intent_classes names it"
+                )
             wanted[slot] = found.any(1).int().argmax(1)
         return wanted

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 # isort: split
 import espnet2_kd.register  # noqa: F401  (before espnet2: it makes that import quick)
@@ -24,7 +23,8 @@ from espnet2.tasks import asr, cls
 from espnet2.torch_utils.initialize import initialize
 from espnet2.utils.types import str_or_none
 
-from espnet2_kd.asr.load import find_model, read_weights, resolve_paths
+from espnet2_kd.asr.load import find_model, read_config, read_weights, resolve_paths
+from espnet2_kd.asr.remote_code import require_no_remote_code
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.slu.classifiers import GRUClassifier, TransformerClassifier
 from espnet2_kd.slu.intent_model import IntentModel
@@ -142,7 +142,8 @@ def _build(name: str, args: argparse.Namespace, **more: Any) -> torch.nn.Module 
 def _take_over(args: argparse.Namespace) -> dict[str, torch.Tensor]:
     """Put what a recogniser's configuration says of its acoustic parts into `args`; return its weights."""
     config, checkpoint = find_model(args.acoustic_exp, args.acoustic_file)
-    other = argparse.Namespace(**yaml.safe_load(config.read_text(encoding="utf-8")))
+    other = argparse.Namespace(**read_config(config))
+    require_no_remote_code(vars(other), str(config))
     resolve_paths(other, config.parent)
     for name in ("input_size", *ACOUSTIC, *(f"{name}_conf" for name in ACOUSTIC)):
         setattr(args, name, getattr(other, name, None))

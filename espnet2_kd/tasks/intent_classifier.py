@@ -10,7 +10,10 @@ import numpy as np
 import torch
 
 from espnet2_kd.asr.audio_input import Audio, to_samples
+from espnet2_kd.asr.framing import fewest_samples
 from espnet2_kd.asr.load import load_model, sample_rate
+from espnet2_kd.data.audio import AudioFault
+from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.slu.intent_model import IntentModel
 from espnet2_kd.tasks.intent import IntentTask
 
@@ -36,14 +39,32 @@ class IntentClassifier:
         return cls(model, sample_rate(args))
 
     def __call__(self, speech: Audio) -> Intents:
-        """Of a file, `(samples, rate)`, samples `(N,)` at `rate`, or slow frames `(T, D)` that `bin.acoustic_frames` took."""
-        taken = not isinstance(speech, (str, PathLike, tuple)) and speech.ndim == 2
-        return self.batch([speech if taken else to_samples(speech, self.rate)])[0]
+        """Of a file, `(samples, rate)`, samples `(N,)` at `rate`, or slow frames `(T, D)` that `bin.acoustic_frames` took.
+
+        Raises AudioFault for a file that cannot be read, and for less than its first frame needs.
+        """
+        if not isinstance(speech, (str, PathLike, tuple)) and speech.ndim == 2:
+            return self.batch([speech])[0]
+        samples, fewest = to_samples(speech, self.rate), fewest_samples(self.model)
+        if len(samples) < fewest:
+            what = f"{1000 * len(samples) / self.rate:.0f} ms of sound, of which nothing can be told"
+            raise AudioFault(what, f"record at least {1000 * fewest / self.rate:.0f} ms")
+        return self.batch([samples])[0]
 
     def batch(self, speech: Sequence[np.ndarray | torch.Tensor]) -> list[Intents]:
-        """Of several, all samples or all frames."""
+        """Of several, all samples or all frames; silence is added to samples of less than a frame.
+
+        Raises ConfigError for frames of another recogniser.
+        """
         # Copied: what kaldiio reads cannot be written to, which torch warns of.
         rows = [x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x)) for x in speech]
+        if rows[0].ndim == 2:
+            size = self.model.encoder.output_size()
+            if any(row.shape[1] != size for row in rows):
+                raise ConfigError(f"frames of {rows[0].shape[1]} values; this classifier's recogniser gives {size}")
+        else:
+            fewest = fewest_samples(self.model)
+            rows = [torch.nn.functional.pad(row, (0, max(0, fewest - len(row)))) for row in rows]
         device = next(self.model.parameters()).device
         lens = torch.tensor([len(row) for row in rows], device=device)
         return self.model.predict(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device), lens)

@@ -120,6 +120,12 @@ def test_official_code_compat(bert):
     assert not torch.allclose(first, second)
     again = HFSentenceTeacher(str(bert), official_code_compat=True)
     assert torch.equal(teacher.projection, again.projection)
+    state = torch.get_rng_state()
+    torch.manual_seed(torch.initial_seed() + 1)
+    other = HFSentenceTeacher(str(bert), official_code_compat=True)
+    torch.manual_seed(torch.initial_seed() - 1)
+    torch.set_rng_state(state)
+    assert not torch.equal(teacher.projection, other.projection)
     assert 0.9 < teacher.projection.abs().max() * 4 <= 1.0
 
 

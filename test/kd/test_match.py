@@ -82,10 +82,15 @@ def test_pad_text():
     s, t = features()
     a, b = PadText().features(s, t)
     assert a.lens.tolist() == b.lens.tolist() == [min(pair) for pair in zip(FRAMES, WORDS)]
-    assert torch.equal(a.x, s.x[:, :5]) and torch.equal(b.x, t.x)
-    a, b = PadText().maps(*maps(), True)
-    assert a.x.shape == b.x.shape == (4, 5, 5)
-    assert torch.equal(a.x, maps()[0].x[:, :5, :5])
+    assert torch.equal(a.x, s.x[:, :5])
+    map_a, map_b = PadText().maps(*maps(), True)
+    assert map_a.x.shape == map_b.x.shape == (4, 5, 5)
+    assert torch.equal(map_a.x, maps()[0].x[:, :5, :5])
+    # The last word piece is kept: three frames meet pieces 0, 1 and 4 of five, one frame the second of two.
+    for utt, kept in enumerate(([0, 1, 2, 3], [0, 1, 4], [1], [0, 1, 2, 3, 4])):
+        num = len(kept)
+        assert torch.equal(b.x[utt, :num], t.x[utt, kept])
+        assert torch.equal(map_b.x[utt, :num, :num], maps()[1].x[utt][kept][:, kept])
 
 
 def test_pad_text_without_mask():

@@ -62,6 +62,7 @@ def bert(make_bert):
 def test_rows_and_run_agree():
     for corpus, names in ROWS.items():
         others = {"text", "sentence_unlabelled" if corpus == "barista" else "acoustic"}
+        others |= {"official_code_plain"} if corpus == "fsc" else set()
         assert {path.stem for path in conf(corpus, "none").parent.glob("*.yaml")} == {
             f"train_{name}" for name in others.union(names)
         }

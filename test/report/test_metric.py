@@ -117,7 +117,7 @@ def test_characters_are_compared(recipe, capsys):
         assert by_name[name][4] == ", ".join(f"{value:.2f}" for value in values)
     change = statistics.mean(rates["acd"]) / statistics.mean(rates["plain"]) - 1
     assert by_name["plain"][5] == "base" and by_name["acd"][5] == f"{100 * change:+.1f} %"
-    folders = [{f"seed{seed}": Path(f"exp/asr_{n}_seed{seed}/{TAG}/test/score_cer") for seed in SEEDS} for n in SYSTEMS]
+    folders = [{seed: Path(f"exp/asr_{n}_seed{seed}/{TAG}/test/score_cer") for seed in SEEDS} for n in SYSTEMS]
     assert mapsswe(*folders).p < 0.001 and by_name["acd"][7] == "< 0.001 ***"
     own = next(row for row in found["rows"] if row["name"] == "acd")
     assert own["change"]["relative"]["value"] == pytest.approx(change)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from espnet2_kd.data.problems import DataError
 from espnet2_kd.report.sclite import DEBIAN_FOLDER
@@ -81,7 +82,7 @@ def test_mapsswe_is_its_definition(tmp_path):
                 hyp[utt] = realise(utt, *errors)
             differences += segment_differences(*drawn)
         folders = [score(tmp_path / f"{case}{name}", ref, hyp) for name, hyp in zip("ab", hyps, strict=True)]
-        found = mapsswe({"seed1": folders[0]}, {"seed1": folders[1]})
+        found = mapsswe({1: folders[0]}, {1: folders[1]})
         count, mean, std = len(differences), np.mean(differences), np.std(differences, ddof=1)
         z = mean / (std / math.sqrt(count))
         assert found.segments == count
@@ -89,7 +90,7 @@ def test_mapsswe_is_its_definition(tmp_path):
         p = 1 - math.erf(abs(z) / math.sqrt(2))
         assert found.p == pytest.approx(p, abs=1e-3) and found.significant == (p < 0.05)
         assert found.errors[0] - found.errors[1] == sum(differences)
-        opposite = mapsswe({"seed1": folders[1]}, {"seed1": folders[0]})
+        opposite = mapsswe({1: folders[1]}, {1: folders[0]})
         assert opposite.z == -found.z and opposite.significant == found.significant
 
 
@@ -99,7 +100,7 @@ def test_mapsswe_worked_by_hand(tmp_path):
     ref = {"s-1": "a b c d e f g h", "s-2": "i j k"}
     first = score(tmp_path / "first", ref, {"s-1": "X b c d e Y g h", "s-2": "i j k"})
     second = score(tmp_path / "second", ref, {"s-1": "a Z c d e f g h", "s-2": "i V W"})
-    found = mapsswe({"1": first}, {"1": second})
+    found = mapsswe({1: first}, {1: second})
     # Segments: "a b" (1 and 1 error), "f" (1 and 0), "j k" (0 and 2); differences 0, 1, -2.
     assert (found.segments, found.errors) == (3, (2, 3))
     assert found.mean == pytest.approx(-1 / 3, abs=6e-4)
@@ -114,23 +115,34 @@ def system(folder: Path, ref: dict[str, str], rate: float) -> Path:
 
 
 @needs_sclite
-def test_identical_different_and_pooled(tmp_path):
+def test_identical_different_and_several_seeds(tmp_path):
     random.seed(5)
     ref = {f"s{n % 5}-u{n}": " ".join(f"w{random.randint(0, 99)}" for _ in range(10)) for n in range(150)}
-    perfect = {"seed1": score(tmp_path / "perfect", ref, ref)}
+    perfect = {1: score(tmp_path / "perfect", ref, ref)}
     same = mapsswe(perfect, perfect)
     assert (same.p, same.segments, same.significant) == (1.0, 0, False)
-    good = {f"seed{s}": system(tmp_path / f"good{s}", ref, 0.10) for s in (1, 2, 3)}
-    bad = {f"seed{s}": system(tmp_path / f"bad{s}", ref, 0.20) for s in (1, 2, 3)}
+    good = {s: system(tmp_path / f"good{s}", ref, 0.10) for s in (1, 2, 3)}
+    bad = {s: system(tmp_path / f"bad{s}", ref, 0.20) for s in (1, 2, 3)}
     same = mapsswe(bad, bad)
-    assert same.p == 1.0 and not same.significant and same.segments > 100
-    one, pooled = (mapsswe({s: good[s] for s in seeds}, {s: bad[s] for s in seeds}) for seeds in (["seed1"], good))
-    assert one.significant and pooled.significant and pooled.z < one.z < -2
+    assert same.p == 1.0 and not same.significant and same.segments == 150
+    one, several = (mapsswe({s: good[s] for s in seeds}, {s: bad[s] for s in seeds}) for seeds in ([1], good))
+    assert one.significant and several.significant and several.z < one.z < -2
     by_seed = [mapsswe({s: good[s]}, {s: bad[s]}) for s in good]
-    assert pooled.segments == sum(seed.segments for seed in by_seed)
-    assert pooled.errors == tuple(np.sum([seed.errors for seed in by_seed], axis=0))
-    against_perfect = mapsswe(perfect, {"seed1": good["seed1"]})
+    assert several.errors == tuple(np.sum([seed.errors for seed in by_seed], axis=0))
+    here, there = (Errors.read(list(folders.values())).errors for folders in (good, bad))
+    per_utterance = [sum(here[:, u]) - sum(there[:, u]) for u in range(150)]
+    expected = scipy.stats.ttest_1samp(per_utterance, 0.0).statistic
+    assert several.z == pytest.approx(expected, rel=1e-9) and several.segments == 150
+    # The same three times is no more evidence than once.
+    thrice = mapsswe(dict.fromkeys(good, good[1]), dict.fromkeys(good, bad[1]))
+    assert thrice.p == pytest.approx(math.erfc(abs(one_by_utterance(good[1], bad[1])) / math.sqrt(2)), rel=1e-9)
+    against_perfect = mapsswe(perfect, {1: good[1]})
     assert against_perfect.errors[0] == 0 and against_perfect.significant
+
+
+def one_by_utterance(first: Path, second: Path) -> float:
+    here, there = (Errors.read([folder]).errors[0] for folder in (first, second))
+    return float(scipy.stats.ttest_rel(here, there).statistic)
 
 
 @needs_sclite
@@ -141,9 +153,9 @@ def test_systems_must_belong_together(tmp_path):
     with pytest.raises(
         DataError, match=r"first/out/score_wer:0: -: references differ from those of .*second.*same set"
     ):
-        mapsswe({"seed1": first}, {"seed1": second})
-    with pytest.raises(ValueError, match="labels must be the same"):
-        mapsswe({"seed1": first}, {"seed2": first})
+        mapsswe({1: first}, {1: second})
+    with pytest.raises(ValueError, match="seeds must be the same"):
+        mapsswe({1: first}, {2: first})
     with pytest.raises(DataError, match=r"third/out/score_wer:0: -: not the utterances of .*first"):
         Errors.read([first, third])
 

@@ -256,7 +256,7 @@ stages_of() {
     . "${root}/utils/once.sh"
     pass() { echo "$*" >>passed; }
     once made/.made -- pass run.py --rotate --gpu 1 x.log true
-    once made/.made -- pass run.py --backend slurm --save-seconds 120 --rotate --gpu 0 x.log true
+    once made/.made -- pass run.py --backend slurm --save-seconds 120 --rotate --gpu 0 x.log true --device cuda
     once made/.made -- pass run.py --backend slurm --mem 4G --rotate --gpu 0 x.log false
     [ "$(cat passed)" = "run.py --rotate --gpu 1 x.log true
 run.py --backend slurm --mem 4G --rotate --gpu 0 x.log false" ]

@@ -200,8 +200,24 @@ fails_with() {
     line=$(grep 'intent_train .*train_std.yaml' <<<"${output}")
     [[ "${line}" == *"--teacher_conf model=exp/text_train_text_seed1"*text\\,text\\,text* && "${line}" != *spans* ]]
     [[ "$(grep 'intent_train .*train_pool.yaml' <<<"${output}")" == *spans.scp\\,spans\\,kaldi_ark* ]]
-    run "${slu}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5 --spoken_text false
+    run "${slu}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5 --spoken_text false --intent_configs conf/train_std.yaml
     refute grep -q -- '--hf_model' <<<"${output}"
+}
+
+@test "numbers of decibels are checked, and recordings that training hears have splits" {
+    fails_with "--snrs 10dB: expected numbers of decibels, as 10" --snrs "15 10dB"
+    rm babble/test.tsv
+    fails_with "--noises babble=babble: training hears it too; say which recordings it may hear, and which tests, by babble/train.tsv and test.tsv with columns utt_id and path" \
+        --train_noises babble_10db
+    printf 'noise_scp: data/hum/wav.scp\n' >conf/train_acoustic.yaml
+    fails_with "--noises babble=babble: training hears it too; say which recordings it may hear, and which tests, by babble/train.tsv and test.tsv with columns utt_id and path"
+    fails_with "--train_noises white_0db: valid cannot be in noise of training and in noise of tests; take it out of --test_sets" \
+        --train_noises white_0db --test_sets "valid test"
+}
+
+@test "words that nobody knows cannot be pooled" {
+    fails_with "conf/train_pool.yaml: pools the frames of words, but --spoken_text false says that nobody knows which were said" \
+        --spoken_text false
 }
 
 @test "frames that were kept for other configs do not say when words were spoken" {

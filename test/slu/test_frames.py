@@ -1,5 +1,7 @@
 """Frames kept on disk: the recogniser's own, slowed down, with the times of words by its CTC output."""
 
+import hashlib
+
 import kaldiio
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from espnet2_kd.asr.alignment import align
 from espnet2_kd.asr.load import load_model
 from espnet2_kd.bin.acoustic_frames import main
 from espnet2_kd.data.table import read_table, write_table
+from espnet2_kd.slu.frames import written_as
 from espnet2_kd.slu.sentence import SentenceReader
 
 MODEL = "valid.loss_transducer.ave.pth"
@@ -85,6 +88,43 @@ def test_made_once_and_again_when_anything_changes(ears, tiny_bert, data, tmp_pa
     assert read_table(out / "text")["utt2"] == "b"
     assert run(exp, data, out, "--hf_model", str(tiny_bert)) == 0
     assert (out / "spans.scp").exists()
+    # Spans that nobody asks for now are left, and the frames, too.
+    stamp, digest = (out / "frames.ark").stat().st_mtime_ns, (out / "frames.sha256").read_text()
+    assert digest == hashlib.sha256((out / "frames.ark").read_bytes()).hexdigest()
+    assert run(exp, data, out) == 0
+    assert (out / "spans.scp").exists() and (out / "frames.ark").stat().st_mtime_ns == stamp
+    # Other speech in a file of the same name and length.
+    soundfile.write(data / "utt2.wav", np.random.default_rng(7).normal(0, 0.1, int(16000 * SECONDS["utt2"])), 16000)
+    assert run(exp, data, out) == 0
+    assert (out / "frames.sha256").read_text() != digest
+    assert not (out / "spans.scp").exists()
+
+
+def test_speech_of_less_than_a_frame(ears, data, tmp_path, caplog):
+    for utt, num in (("utt1", 300), ("utt2", 1000)):
+        soundfile.write(data / f"{utt}.wav", np.random.default_rng(0).normal(0, 0.1, num), 16000)
+    assert run(ears, data, tmp_path / "frames") == 0
+    assert "2 utterances are shorter than" in caplog.text
+    frames = kaldiio.load_scp(str(tmp_path / "frames/frames.scp"))
+    assert all(len(frames[utt]) == 1 and np.isfinite(frames[utt]).all() for utt in ("utt1", "utt2"))
+
+
+@torch.no_grad()
+def test_spans_do_not_depend_on_the_case_of_the_text(ears, tiny_bert, data, tmp_path):
+    """The recogniser knows small letters only."""
+    assert run(ears, data, tmp_path / "small", "--hf_model", str(tiny_bert)) == 0
+    write_table(data / "text", {utt: text.upper() for utt, text in TEXTS.items()})
+    assert run(ears, data, tmp_path / "capital", "--hf_model", str(tiny_bert)) == 0
+    small, capital = (kaldiio.load_scp(str(tmp_path / name / "spans.scp")) for name in ("small", "capital"))
+    for utt in TEXTS:
+        assert small[utt][-1, 1] == capital[utt][-1, 1] and small[utt][0, 1] == capital[utt][0, 1]
+
+
+def test_how_a_recogniser_writes():
+    assert written_as(["<blank>", "<unk>", "A", "\u2581THE", "<sos/eos>"])("the a") == "THE A"
+    assert written_as(["<blank>", "a", "b", "<sos/eos>"])("A b") == "a b"
+    assert written_as(["a", "B"])("A b") == "A b"
+    assert written_as(["<unk>", "你", "好"])("Ab 好") == "Ab 好"
 
 
 def test_faults(ears, tiny_experiment, tiny_bert, data, tmp_path, capsys):
@@ -93,8 +133,24 @@ def test_faults(ears, tiny_experiment, tiny_bert, data, tmp_path, capsys):
     assert run(exp, data, out) == 1
     assert "utt2" in capsys.readouterr().err
     assert not (out / "frames.scp").exists()
+    with pytest.raises(SystemExit):
+        run(exp, data, out, "--slow_rate", "0")
+    assert "--slow_rate 0: a number from 1" in capsys.readouterr().err
+    assert run(exp, data, out, "--device", "gpu") == 1
+    assert "device gpu cannot be used" in capsys.readouterr().err
     deaf = tiny_experiment("asr_no_ctc", ctc_weight=0.0)
     assert run(deaf, data, out, "--hf_model", str(tiny_bert)) == 1
     assert "has no CTC output" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run(exp, data, out, "--data_dir", str(data), str(data))
+
+
+def test_faults_of_the_text(ears, tiny_bert, data, tmp_path, capsys):
+    out, aligned = tmp_path / "frames", ("--hf_model", str(tiny_bert))
+    write_table(data / "text", {utt: "ščř" for utt in TEXTS})
+    assert run(ears, data, out, *aligned) == 1
+    assert "does not know the letters of 3 of 3 texts" in capsys.readouterr().err
+    (data / "text").unlink()
+    assert run(ears, data, out, *aligned) == 1
+    assert "text:0: utt1: has no text to align: write its words there" in capsys.readouterr().err
+    assert not (out / "frames.scp").exists()

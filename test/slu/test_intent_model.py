@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from espnet2_kd.data.intents import slots_of
+from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.layers.pooling import SlowFrames
 from espnet2_kd.slu.classifiers import TransformerClassifier
 from espnet2_kd.slu.intent_model import IntentModel
@@ -118,7 +119,13 @@ def test_batches_equal_single_utterances():
 def test_labels_that_do_not_fit():
     net, data = model(), batch()
     for label in ([[0, 2], [3, 2], [2, 1]], [[0, 4], [3, 5], [2, 1]]):  # two actions; an unknown action
-        with pytest.raises(ValueError, match="not exactly one known value of the slot"):
+        with pytest.raises(
+            ConfigError, match="label: utterance . of a batch has not exactly one known value of the slot"
+        ):
             net(**{**data, "label": torch.tensor(label)})
     with pytest.raises(ValueError, match="label 'lamp': classes are named slot=value"):
         slots_of(["lamp", "<unk>"])
+    with pytest.raises(ConfigError, match="token_list: label 'lamp': classes are named slot=value"):
+        IntentModel(["lamp", "<unk>"], None, None, None, None, net.encoder, net.decoder)
+    with pytest.raises(ValueError, match="slow_rate 0: how many frames make one, from 1"):
+        SlowFrames(0)

@@ -14,6 +14,7 @@ from espnet2_kd.asr.pack_writer import write_pack
 from espnet2_kd.bin import acoustic_frames
 from espnet2_kd.bin.classify import main
 from espnet2_kd.data.table import read_table, write_table
+from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.tasks.intent_classifier import IntentClassifier
 
 TOKENS = ["intent=off", "intent=on", "room=hall", "room=none", "<unk>"]
@@ -115,6 +116,11 @@ def test_faults(recipe, capsys, tmp_path):
     exp = str(recipe / "exp/intent")
     assert main(["--exp", exp, str(tmp_path / "none.wav")]) == 1
     assert "none.wav" in capsys.readouterr().err
+    soundfile.write(tmp_path / "click.wav", np.zeros(300), 16000)
+    assert main(["--exp", exp, str(tmp_path / "click.wav")]) == 1
+    assert "19 ms of sound, of which nothing can be told: record at least" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="frames of 7 values; this classifier's recogniser gives 16"):
+        IntentClassifier.from_pretrained(exp)(np.zeros((5, 7), dtype=np.float32))
     assert main(["--exp", str(tmp_path), "a.wav"]) == 1
     assert "config.yaml: not found" in capsys.readouterr().err
     for wrong in ([], ["a.wav", "--data_dir", "x"], ["--data_dir", "x"]):

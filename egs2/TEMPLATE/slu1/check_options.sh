@@ -31,9 +31,15 @@ check_options() {
     for name in "${noise_list[@]}"; do
         [[ ${name} == white || -d ${name#*=} ]] || fail "--noises ${name}: no such folder"
     done
+    for name in "${snr_list[@]}"; do
+        [[ ${name} =~ ^-?[0-9]+(\.[0-9]+)?$ ]] || fail "--snrs ${name}: expected numbers of decibels, as 10"
+    done
     for name in "${train_noise_list[@]}"; do
-        [[ ${name} =~ ^.+_-?[0-9.]+db$ ]] || fail "--train_noises ${name}: write <noise>_<SNR>db, as babble_10db"
+        [[ ${name} =~ ^.+_-?[0-9]+(\.[0-9]+)?db$ ]] || fail "--train_noises ${name}: write <noise>_<SNR>db, as babble_10db"
         noise_source "${name%_*}" >/dev/null
+        require_splits "${name%_*}"
+        [[ " ${test_sets} " != *" ${valid_set} "* ]] ||
+            fail "--train_noises ${name}: ${valid_set} cannot be in noise of training and in noise of tests; take it out of --test_sets"
     done
     require_configs "${intent_config_list[@]}" ${text_model:+"${text_config}"}
     if [[ -z ${acoustic_exp} ]]; then
@@ -42,6 +48,9 @@ check_options() {
         if [[ -n ${name} && ! -f ${name} ]]; then
             ((${#noise_list[@]} > 0)) || fail "${acoustic_config}: hears noise; say which: --noises white"
             [[ ${name} == */wav.scp ]] || fail "${acoustic_config}: noise_scp: no such file: ${name}; <folder>/wav.scp is made by stage 2"
+            for name in "${noise_list[@]}"; do
+                require_splits "${name%%=*}"
+            done
         fi
     fi
     if [[ -n ${acoustic_exp} ]] && ! "${dry_run}"; then
@@ -53,11 +62,22 @@ check_options() {
     fi
     for name in "${intent_config_list[@]}"; do
         [[ -n ${text_model} || -z $(value_of teacher "${name}") ]] || fail "${name}: needs a text encoder: --text_model"
+        "${spoken_text}" || ! pools_tokens "${name}" ||
+            fail "${name}: pools the frames of words, but --spoken_text false says that nobody knows which were said"
         [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}") ]] ||
             fail "${name}: learns from sentences without intents; give a set of them: --unlabelled_set"
     done
     [[ ${hf_repo} =~ ^([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)?$ ]] || fail "--hf_repo ${hf_repo}: expected user/name"
     [[ -x local/data.sh ]] || fail "no executable file: ${PWD}/local/data.sh"
+}
+
+# require_splits NAME: recordings that training hears are kept apart from those of tests.
+require_splits() {
+    local source
+    source=$(noise_source "$1")
+    [[ ${source} == white || (-f ${source}/train.tsv && -f ${source}/test.tsv) ]] ||
+        fail "--noises $1=${source}: training hears it too; say which recordings it may hear, and which tests, by" \
+            "${source}/train.tsv and test.tsv with columns utt_id and path"
 }
 
 # noise_source NAME: white, or the folder that --noises gives to a name.

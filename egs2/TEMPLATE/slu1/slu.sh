@@ -156,6 +156,11 @@ stage_1_data() {
     done
     once "${class_list%/*}/.done" "${others[@]/%//label}" "data/${train_set}/label" -- \
         python3 -m espnet2_kd.bin.intent_classes --train "data/${train_set}" --others "${others[@]}" --output "${class_list}"
+    ! "${dry_run}" || return 0
+    [[ -z ${text_data} || -f ${text_data} ]] || fail "--text_data ${text_data}: no such file"
+    for dset in "${unlabelled_list[@]}"; do
+        [[ -f data/${dset}/text ]] || fail "--unlabelled_set ${dset}: no data/${dset}/text: of these sentences the words must be known"
+    done
 }
 
 stage_2_feats() {
@@ -192,11 +197,15 @@ stage_4_acoustic() {
 
 # make_noisy FROM SET CONDITION SPLIT: a copy of a formatted directory in noise of recordings that only SPLIT has.
 make_noisy() {
-    local from=$1 to=${dumpdir}/noisy/$2_$3 source
+    local from=$1 to=${dumpdir}/noisy/$2_$3 recordings=${dumpdir}/noisy/.${3%_*} source
     local -a options=()
     source=$(noise_source "${3%_*}")
     [[ ${source} == white || ! -f ${source}/$4.tsv ]] || options+=(--noise_split "$4")
-    once "${to}/.done" "${from}"/{wav.scp,text,label} -- \
+    if [[ ${source} != white ]] && ! "${dry_run}"; then
+        mkdir -p "${dumpdir}/noisy"
+        find -L "${source}" -type f -printf '%P %s %T@\n' | LC_ALL=C sort >"${recordings}"
+    fi
+    once "${to}/.done" "${from}"/{wav.scp,text,label,utt2num_samples} "${recordings}" -- \
         python3 -m espnet2_kd.bin.add_noise --snr "$(snr_of "$3")" --noise "${source}" "${options[@]}" --nj "${local_nj}" \
         "${from}" "${to}"
     formatted+=("${to}")
@@ -219,7 +228,7 @@ snr_of() {
 
 stage_5_frames() {
     local dset condition
-    local -a formatted=() options=()
+    local -a formatted=() options=() inputs=("${ears}" "${ears}/${acoustic_model}")
     for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}" "${test_set_list[@]}"; do
         formatted+=("${dumpdir}/raw/${dset}")
     done
@@ -235,8 +244,10 @@ stage_5_frames() {
     done
     ! "${spoken_text}" || ! pools_tokens "${intent_config_list[@]}" || options+=(--hf_model "${text_model}")
     ((ngpu == 0)) || options+=(--device cuda)
-    once "${frames_dir}/.done" "${formatted[@]/%//wav.scp}" "${formatted[@]/%//text}" "${formatted[@]/%//label}" \
-        "${ears}/${acoustic_model}" -- \
+    for dset in "${formatted[@]}"; do
+        inputs+=("${dset}"/{wav.scp,text,label,utt2num_samples,.done})
+    done
+    once "${frames_dir}/.done" "${inputs[@]}" -- \
         "${decode_command[@]}" --follow '[0-9]+/[0-9]+|frames of' "${frames_dir}/frames.log" \
         python3 -m espnet2_kd.bin.acoustic_frames --exp "${ears}" --model_file "${acoustic_model}" \
         --slow_rate "${slow_rate}" --num_threads "${cores}" "${options[@]}" --data_dir "${formatted[@]}" \
@@ -250,14 +261,18 @@ stage_5_frames() {
 
 # join_frames SET: the set in quiet and in all noises it is trained in, as SET_matched; utterances are named by theirs.
 join_frames() {
-    local from=${frames_dir}/$1 to=${frames_dir}/$1_matched
-    local -a noisy=("${train_noise_list[@]/#/${from}_}")
-    once "${to}/.done" "${from}/frames.scp" "${noisy[@]/%//frames.scp}" -- joined_tables "$1" "${to}"
+    local from=${frames_dir}/$1 to=${frames_dir}/$1_matched part
+    local -a inputs=()
+    for part in "${from}" "${train_noise_list[@]/#/${from}_}"; do
+        inputs+=("${part}"/{{frames,spans}.{scp,sha256},label,text,utt2spk})
+    done
+    once "${to}/.done" "${inputs[@]}" -- joined_tables "$1" "${to}"
 }
 
 joined_tables() {
     local table condition
-    for table in frames.scp spans.scp frames_shape label text utt2spk; do
+    for table in {frames,spans}.{scp,sha256} frames_shape label text utt2spk; do
+        rm -f "$2/${table}"
         [[ -f ${frames_dir}/$1/${table} ]] || continue
         for condition in "" "${train_noise_list[@]}"; do
             awk -v suffix="${condition:+-${condition}}" '{ $1 = $1 suffix; print }' \
@@ -294,7 +309,7 @@ train() {
     mapfile -t inputs < <(with_bases "${config}")
     if [[ -n $(value_of teacher "${config}") ]]; then
         teacher_has model "${config}" || options+=(--teacher_conf "model=${text_exp}")
-        inputs+=("${text_exp}/.done")
+        inputs+=("${text_exp}"/{model,intent}.safetensors)
         extra=("text,text,text")
         ! pools_tokens "${config}" || extra+=("spans.scp,spans,kaldi_ark")
     fi
@@ -304,7 +319,8 @@ train() {
         dir=${frames_dir}/${!name}${matched}
         [[ ${extra[*]} != *spans.scp* || -f ${dir}/spans.scp ]] || "${dry_run}" ||
             fail "${config}: ${dir} does not say when each word was spoken: run stage 5 with this config in --intent_configs"
-        inputs+=("${dir}/frames.scp")
+        inputs+=("${dir}"/frames.{scp,sha256})
+        [[ ${extra[*]} != *spans.scp* ]] || inputs+=("${dir}"/spans.{scp,sha256})
         [[ ${part} == unlabelled ]] || inputs+=("${dir}/label")
         inputs+=("${class_list}")
         options+=(--"${part}_shape_file" "${dir}/frames_shape")
@@ -333,10 +349,13 @@ stage_8_classify() {
     local exp
     local -a options=()
     ((ngpu == 0)) || options+=(--device cuda)
-    local -a dsets
+    local -a dsets frames
     mapfile -t dsets < <(all_tests)
+    for exp in "${dsets[@]}"; do
+        frames+=("${frames_dir}/${exp}"/frames.{scp,sha256})
+    done
     for exp in $(all_exps); do
-        once "${exp}/${tag}/.done" "${dsets[@]/#/${frames_dir}/}" "${exp}/${intent_model}" "${frames_dir}/.done" -- \
+        once "${exp}/${tag}/.done" "${frames[@]}" "${exp}/${intent_model}" -- \
             "${decode_command[@]}" "${exp}/${tag}/classify.log" \
             python3 -m espnet2_kd.bin.classify --exp "${exp}" --model_file "${intent_model}" "${options[@]}" \
             --data_dir "${dsets[@]/#/${frames_dir}/}" --output_dir "${dsets[@]/#/${exp}/${tag}/}"

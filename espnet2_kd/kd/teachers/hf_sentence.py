@@ -51,10 +51,12 @@ class HFSentenceTeacher(Teacher):
         self.pad_to, self.compat = pad_to, official_code_compat
         if self.compat:
             self.model.train()
-            generator = torch.Generator().manual_seed(0)
+            # Of the training's seed, but not of its random numbers: a student is the same with and without a teacher.
+            generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
             width = self.model.config.hidden_size
             bound = 1.0 / math.sqrt(width)  # as nn.Linear begins
-            self.projection = (torch.rand(width, COMPAT_SIZE, generator=generator) * 2 - 1) * bound
+            weight = (torch.rand(width + 1, COMPAT_SIZE, generator=generator) * 2 - 1) * bound
+            self.projection, self.projection_bias = weight[:-1], weight[-1]
         self.paths: set[str] = set()
         self.name, self.classes = Path(model), None
         self.memory: dict[tuple[int, ...], dict[str, Tensor]] = {}
@@ -142,7 +144,9 @@ class HFSentenceTeacher(Teacher):
 
     def _value(self, path: str, hidden: dict[str, Tensor], valid: Tensor) -> Tensor:
         if not path.endswith(MAPS):
-            return hidden[path].float() @ self.projection.to(valid.device) if self.compat else hidden[path].float()
+            if not self.compat:
+                return hidden[path].float()
+            return hidden[path].float() @ self.projection.to(valid.device) + self.projection_bias.to(valid.device)
         layer, kind = path.rsplit(":", 1)
         num_heads = self.model.config.num_attention_heads
         q, k = (
