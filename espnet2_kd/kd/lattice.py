@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 JOINT = "joint_network"  # where an ESPnet2 transducer makes its lattice
-MAX_SLICE = 1 << 22  # numbers; 16 MiB in float32, so that a slice stays in the cache of a large CPU
+# Numbers of a slice: what stays in the cache of a core with all that is computed of it, or keeps a GPU busy.
+SLICE = {"cpu": 1 << 19, "cuda": 1 << 24}
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,17 @@ def lattice_hook(recorded: dict[str, Any]):
     return keep
 
 
-def slice_frames(shape: torch.Size) -> int:
+def slice_frames(lattice: Tensor) -> int:
     """How many frames of a lattice `(B, T, U, V)` make up one slice."""
-    batch, _, num_labels, num_classes = shape
-    return max(1, MAX_SLICE // max(1, batch * num_labels * num_classes))
+    batch, _, num_labels, num_classes = lattice.shape
+    return max(1, SLICE.get(lattice.device.type, SLICE["cuda"]) // max(1, batch * num_labels * num_classes))
 
 
 def by_slices(x: Tensor, function: Callable[[Tensor, slice], Tensor], num_frames: int) -> Tensor:
-    """Apply `function(x[:, frames], frames)` to slices of frames and join the results, `(B, T, ...)` -> `(B, T, ...)`.
+    """Apply `function(x[:, frames], frames)` to slices of a lattice and join the results, `(B, T, U, V)` -> `(B, T, U)`.
 
-    Nothing that `function` computes is kept for the gradient: the backward pass computes it again, slice by slice, and needs one
-    tensor like `x`.
+    A result must depend on the V numbers at its own place only. Of what `function` computes nothing is kept but the gradient, which
+    is found with the value, slice by slice, and takes one tensor like `x`; it can be used once.
     """
     return _BySlices.apply(x, function, num_frames)
 
@@ -91,19 +93,24 @@ def by_slices(x: Tensor, function: Callable[[Tensor, slice], Tensor], num_frames
 class _BySlices(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, function: Callable[[Tensor, slice], Tensor], num_frames: int) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.function = function
+        gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        values = []
         # A batch without frames has one slice, an empty one: it gives the result its shape.
-        ctx.slices = [slice(start, start + num_frames) for start in range(0, max(1, x.shape[1]), num_frames)]
-        return torch.cat([function(x[:, frames], frames) for frames in ctx.slices], dim=1)
+        for start in range(0, max(1, x.shape[1]), num_frames):
+            frames = slice(start, start + num_frames)
+            part = x[:, frames].detach().requires_grad_(gradient is not None)
+            with torch.set_grad_enabled(gradient is not None):
+                value = function(part, frames)
+                if gradient is not None:
+                    (gradient[:, frames],) = torch.autograd.grad(value.sum(), part)
+            values.append(value.detach())
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return values[0] if len(values) == 1 else torch.cat(values, dim=1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        result = torch.empty_like(x)
-        for frames in ctx.slices:
-            part = x[:, frames].detach().requires_grad_()
-            with torch.enable_grad():
-                value = ctx.function(part, frames)
-            (result[:, frames],) = torch.autograd.grad(value, part, grad[:, frames])
-        return result, None, None
+        (gradient,) = ctx.saved_tensors
+        # In place, as there is no room for another; autograd itself refuses to use it again.
+        return gradient.mul_(grad[..., None]), None, None

@@ -28,10 +28,13 @@ def module_at(model: nn.Module, path: str, where: str) -> nn.Module:
         ConfigError: no such submodule; the message lists the nearest names.
     """
     name = path.removesuffix(INPUT)
+    try:
+        if name:
+            return model.get_submodule(name)
+    except AttributeError:
+        pass
     modules = dict(model.named_modules())
-    if name not in modules or not name:
-        raise ConfigError(f"{where}: no submodule {name!r} in {type(model).__name__}; {nearest(name, modules)}")
-    return modules[name]
+    raise ConfigError(f"{where}: no submodule {name!r} in {type(model).__name__}; {nearest(name, modules)}")
 
 
 def in_encoder(path: str) -> bool:

@@ -124,10 +124,8 @@ def _rows(x: torch.Tensor, block: int, before: int, after: int, bias: torch.Tens
     rows[len(rows) - after :] = 0
     inner = rows[before : len(rows) - after].view(heads, batch, num_rows, size)
     inner[:, :, num_frames:] = 0
-    if bias is None:
-        inner[:, :, :num_frames] = x.permute(2, 0, 1, 3)
-    else:
-        torch.add(x.permute(2, 0, 1, 3), bias[:, None, None], out=inner[:, :, :num_frames])
+    x = x.permute(2, 0, 1, 3)
+    inner[:, :, :num_frames] = x if bias is None else x + bias[:, None, None]
     return rows
 
 
@@ -135,7 +133,8 @@ def _windows(rows: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
     """Rows -> (H B N, W, d): the window of every block, windows that overlap in memory.
 
     One stride leads from window to window, so that a batched product reads them where they are. The first and last windows
-    of an utterance reach into its neighbours: these frames do not exist for the utterance, and the plan blocks them.
+    of an utterance reach into its neighbours: these frames do not exist for the utterance, and the plan blocks them. (Nothing
+    but NaN comes through: where an utterance is no number, neither is the edge of its neighbour.)
     """
     size = rows.shape[1]
     num_windows = (len(rows) - plan.before - plan.after) // plan.block

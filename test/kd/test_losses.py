@@ -255,7 +255,7 @@ LATTICE_CASES = [{}, {"temperature": 2.0}, {"collapsed": True}, {"collapsed": Tr
 @pytest.mark.parametrize("keywords", LATTICE_CASES, ids=str)
 @pytest.mark.parametrize("num_frames", [1, 3, 100])
 def test_lattice_kl_is_the_definition_in_slices_of_any_size(keywords, num_frames, monkeypatch):
-    monkeypatch.setattr(output_kl, "slice_frames", lambda shape: num_frames)
+    monkeypatch.setattr(output_kl, "slice_frames", lambda lattice: num_frames)
     student, teacher = make_lattices()
     student.x.requires_grad_()
     value = LOSSES.build({"output_kl": {"reduction": "sum", **keywords}}, "test")({"x": student}, {"x": teacher})
@@ -305,7 +305,7 @@ class Joint(torch.nn.Module):
 
 def test_teacher_lattice_is_computed_in_slices(monkeypatch):
     """Same loss and gradient as with all of the teacher's logits, of which no more than a slice is ever there."""
-    monkeypatch.setattr(output_kl, "slice_frames", lambda shape: 3)
+    monkeypatch.setattr(output_kl, "slice_frames", lambda lattice: 3)
     torch.manual_seed(0)
     joint, encoded, predicted = Joint(), torch.randn(2, 8, 1, 6), torch.randn(2, 1, 3, 6)
     lens, label_lens, labels = torch.tensor([8, 5]), torch.tensor([3, 2]), torch.tensor([[1, 2], [4, -1]])
@@ -320,8 +320,12 @@ def test_teacher_lattice_is_computed_in_slices(monkeypatch):
     (lean_grad,) = torch.autograd.grad(lean.sum(), x)
     torch.testing.assert_close(lean, dense)
     torch.testing.assert_close(lean_grad, dense_grad)
-    assert joint.frames == [3, 3, 2] * 2
+    assert joint.frames == [3, 3, 2]
     assert all(p.grad is None for p in joint.parameters())
+    lean = loss({"x": Seq(x, lens, label_lens, labels)}, {"x": Seq(rows, lens, label_lens, labels)})
+    torch.testing.assert_close(torch.autograd.grad(lean.sum(), x, retain_graph=True), (dense_grad,))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(lean.sum(), x)
 
 
 def test_teacher_lattice_keeps_the_precision_of_its_model():

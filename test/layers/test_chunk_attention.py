@@ -103,6 +103,28 @@ def test_the_cases_cover_folded_and_dense():
     assert sum(folded) >= 6 and not all(folded)
 
 
+@pytest.mark.parametrize(
+    "context", [ChunkContext(4, 16), ChunkContext(4, 64), ChunkContext(16, 1000), ChunkContext(8, 32, 8)]
+)
+def test_folded_only_where_that_computes_less(context):
+    """Scores by content and by distance, counted from the plans of both forms."""
+
+    def num_scores(plan, num):
+        num_queries = -(-num // plan.block) * plan.block
+        return num_queries * (plan.blocked.shape[2] + plan.back + plan.ahead + 1)
+
+    kinds = []
+    for num in range(1, 3000, 17):
+        lens = torch.tensor([num])
+        plan, dense = AttentionPlan.make(lens, num, context), AttentionPlan.dense(lens, num, context)
+        kinds.append(plan.block < num)
+        if kinds[-1]:
+            assert num_scores(plan, num) < 0.75 * num_scores(dense, num)
+        elif num > context.left:
+            assert num_scores(AttentionPlan.folded(lens, num, context), num) >= 0.75 * num_scores(dense, num)
+    assert not kinds[0] and kinds[-1]
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_folded_equals_dense_for_random_sizes(seed):
     generator = torch.Generator().manual_seed(seed)

@@ -244,6 +244,42 @@ def test_half_precision_is_summed_in_float32(dtype):
     close(inside, expected)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("train", [True, False])
+def test_a_weight_that_is_no_number_stays_with_its_utterance(bad, train):
+    """Sums of it cannot be merged in order: indices from memory that nobody has written would lead anywhere."""
+    h, alpha, lens, _ = case("J")
+    alpha = alpha.float()
+    counts = {"num_tokens": torch.full_like(lens, 3)} if train else {}
+    poisoned = alpha.clone()
+    poisoned[0, int(lens[0]) // 2] = bad
+    for _ in range(5):
+        junk = [torch.full((2000,), -(2**62)) for _ in range(50)]  # what `empty` may hand out
+        del junk
+        h_, alpha_ = h.float().requires_grad_(), poisoned.clone().requires_grad_()
+        fired, fired_lens = cif_fire(h_, alpha_, lens, **counts)
+        expected, expected_lens = cif_fire(h.float(), alpha, lens, **counts)
+        num = int(expected_lens[1:].max())
+        torch.testing.assert_close(fired[1:, :num], expected[1:, :num])
+        assert torch.equal(fired_lens[1:], expected_lens[1:])
+        assert not fired[0].isfinite().all() if train else fired_lens[0] <= 1
+        fired[1:].sum().backward()
+        assert h_.grad[1:].isfinite().all() and alpha_.grad[1:].isfinite().all()
+
+
+def test_half_precision_is_saved_as_it_is():
+    h, alpha, lens, _ = case("J")
+    h, saved = h.bfloat16().requires_grad_(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
+        fired, _ = cif_fire(h, alpha.float(), lens, num_tokens=torch.full_like(lens, 3))
+    assert [x.dtype for x in saved if x.shape == h.shape] == [torch.bfloat16]
+    fired.float().sum().backward()
+    assert h.grad.dtype == torch.bfloat16
+    wide = h.detach().float().requires_grad_()
+    cif_fire(wide, alpha.float(), lens, num_tokens=torch.full_like(lens, 3))[0].sum().backward()
+    torch.testing.assert_close(h.grad, wide.grad.bfloat16())
+
+
 def test_gradients_by_differences():
     torch.manual_seed(2)
     h, alpha = torch.randn(2, 6, 3).double().requires_grad_(), (torch.rand(2, 6).double() * 1.7).requires_grad_()

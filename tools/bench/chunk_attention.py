@@ -2,9 +2,10 @@
 
     python tools/bench/chunk_attention.py [--rounds 7] [--device cuda]
 
-Forward and backward, one thread, width 256, 4 heads, chunks of 4 frames that see 16 more. Three tables: attention alone against
+Forward and backward, one thread, width 256, 4 heads, chunks of 4 frames that see 16 more. Four tables: attention alone against
 torch's scaled_dot_product_attention under a mask, without relative positions and with them (as a bias, the same result as ours);
-a whole Conformer layer against ESPnet2's; and how time grows with length, as the slope of its logarithm: 1 is linear, 2 is quadratic.
+a whole Conformer layer against ESPnet2's; how time grows with length, as the slope of its logarithm: 1 is linear, 2 is quadratic; and,
+where sequences are hardly longer than a window, folding against the dense form, and which of them is taken.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ LENGTHS = (500, 1000, 2000, 4000, 8000)
 LONGEST_BIAS = 4000  # the bias of every pair of frames, and its gradient, take gigabytes beyond
 LAYERS = ((16, 125), (16, 375), (1, 2000))
 GROWTH = (2000, 4000, 8000, 16000)
+CROSSOVER = [  # context, and lengths as multiples of the window of keys
+    (context, batch_size, scale)
+    for context in ((1, 4, 0), (4, 16, 0), (8, 32, 8), (16, 64, 0), (20, 200, 0))
+    for batch_size in (1, 16)
+    for scale in (1.02, 1.3, 1.6, 2.0)
+]
 TESTS = ("test/layers",)
 
 
@@ -107,8 +114,24 @@ def espnet_layer() -> torch.nn.Module:
     return EncoderLayer(SIZE, attention, feed_forward(), feed_forward(), convolution, 0.1)
 
 
+def forms(context: list[int], batch_size: int, num_frames: int, device: str):
+    """Folding and the dense form of the same attention."""
+    module = ChunkAttention(HEADS, SIZE).to(device)
+    lens = torch.full((batch_size,), num_frames, device=device)
+    shape = (batch_size, num_frames, HEADS, SIZE // HEADS)
+    q, k, v = (torch.randn(shape, device=device, requires_grad=True) for _ in range(3))
+    grad = torch.randn(batch_size, num_frames, SIZE, device=device)
+
+    def case(plan: AttentionPlan):
+        pos = relative_positions(plan.back, plan.ahead, SIZE, q)
+        return lambda: module.attend(q, k, v, module.positions(pos), plan).backward(grad)
+
+    plans = (make(lens, num_frames, ChunkContext(*context)) for make in (AttentionPlan.folded, AttentionPlan.dense))
+    return dict(zip(("ours", "peer"), map(case, plans), strict=True))
+
+
 def main() -> None:
-    """Print three tables."""
+    """Print four tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
@@ -119,8 +142,8 @@ def main() -> None:
     if args.case:
         wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
         kind, *shape = args.case
-        if kind == "core":
-            cases = core(*shape, args.device)
+        if kind in ("core", "forms"):
+            cases = {"core": core, "forms": forms}[kind](*shape, args.device)
         else:
             cases = layer(*shape, args.device, peer=kind == "layer")
         print(json.dumps(interleaved(cases, args.rounds, wait)))
@@ -131,6 +154,7 @@ def main() -> None:
     compare("attention, 1 x T frames", "SDPA", {f"1 x {n}": ["core", n] for n in LENGTHS}, allocators, "with positions")
     compare("Conformer layer", "ESPnet2", {f"{b} x {n}": ["layer", b, n] for b, n in LAYERS}, allocators)
     grow(allocators)
+    cross()
 
 
 def compare(title: str, peer: str, cases: dict[str, list], allocators: dict[str, dict], more: str = "") -> None:
@@ -159,6 +183,25 @@ def grow(allocators: dict[str, dict]) -> None:
         slope = math.log(times[-1] / times[0]) / math.log(GROWTH[-1] / GROWTH[0])
         rows.append([name, *(f"{time:.1f}" for time in times), f"{slope:.2f}"])
     print(table(["Conformer layer, ours", *(f"1 x {n} ms" for n in GROWTH), "slope"], rows))
+
+
+def cross() -> None:
+    """Folding against the dense form where either may be faster."""
+    rows = []
+    for context, batch_size, scale in CROSSOVER:
+        window = AttentionPlan.folded(torch.ones(1), 1, ChunkContext(*context)).blocked.shape[2]
+        num_frames = round(scale * window)
+        times = again("--case", json.dumps(["forms", context, batch_size, num_frames]), settings=ALLOCATORS["hot"])
+        plan = AttentionPlan.make(torch.full((1,), num_frames), num_frames, ChunkContext(*context))
+        measured = ratio(times["ours"], times["peer"])
+        rows.append(
+            [
+                *(" ".join(map(str, context)), f"{batch_size} x {num_frames}"),
+                *(f"{statistics.median(times[which]):.2f}" for which in ("peer", "ours")),
+                *(f"{measured:.2f}", "folded" if plan.block < num_frames else "dense"),
+            ]
+        )
+    print("\n" + table(["chunk, left, right", "batch", "dense ms (hot)", "folded ms", "ratio", "taken"], rows))
 
 
 if __name__ == "__main__":

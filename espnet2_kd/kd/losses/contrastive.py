@@ -82,7 +82,7 @@ class Contrastive:
         order = torch.rand(len(own), size, device=device)
         order[torch.arange(len(own)), own] = -1.0  # never among the first
         keep = torch.zeros(len(own), size, dtype=torch.bool, device=device)
-        return keep.scatter_(1, order.topk(num, dim=1).indices, True)
+        return keep.scatter_(1, order.topk(num, dim=1, sorted=False).indices, True)
 
 
 def gathered(rows: Tensor) -> tuple[Tensor, int]:

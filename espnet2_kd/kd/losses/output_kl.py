@@ -86,7 +86,7 @@ class OutputKL:
             return _kl(log_t, log_s) * self.temperature**2
 
         if x.dim() == 4:
-            kl = by_slices(x, divergence, slice_frames(x.shape))
+            kl = by_slices(x, divergence, slice_frames(x))
         else:
             kl = divergence(x, slice(None))
         return per_utterance(kl, mask, self.reduction)
@@ -96,7 +96,8 @@ class OutputKL:
         if self.collapsed:
             return _collapse(logits, lattice)
         parts = [logits] if slots is None else [logits[..., ids] for ids in slots]
-        return torch.cat([F.log_softmax(part, dim=-1) for part in parts], dim=-1)
+        parts = [F.log_softmax(part, dim=-1) for part in parts]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
 def _kl(log_t: Tensor, log_s: Tensor) -> Tensor:

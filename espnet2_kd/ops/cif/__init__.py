@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from espnet2_kd.ops.cif.bag import Integrate
+from espnet2_kd.ops.cif.bag import wide as _wide
 from espnet2_kd.ops.cif.naive import cif_fire_naive
 
 IMPLS = ("auto", "bag", "triton", "naive")
@@ -46,7 +47,8 @@ def cif_fire(
         impl: `auto`; `bag` (fast, any device); `triton` (fused, for a GPU); `naive` (the definition).
 
     Returns:
-        fired `(B, U, C)` in the dtype of `h`, 0 beyond their numbers; fired_lens `(B,)`.
+        fired `(B, U, C)` in the dtype of `h`, 0 beyond their numbers; fired_lens `(B,)`. A weight that is NaN or infinite makes
+        its own utterance NaN, which without `num_tokens` has no token or one.
 
     Raises:
         ValueError: shapes that do not belong together, an unknown impl, `triton` on the CPU, `max_tokens` without `num_tokens`;
@@ -191,11 +193,7 @@ def _integrate(
         return FusedIntegrate.apply(h, _wide(alpha), lens, start, num_fires, num_rows, size, threshold, dtype)
     start = alpha.new_zeros(len(alpha)) if start is None else start
     num_fires = num_rows - 1 if num_fires is None else num_fires
-    return Integrate.apply(_wide(h), alpha, lens, start, num_fires, num_rows, size, threshold).to(dtype)
-
-
-def _wide(h: Tensor) -> Tensor:
-    return h if h.dtype == torch.float64 else h.float()
+    return Integrate.apply(h, alpha, lens, start, num_fires, num_rows, size, threshold).to(dtype)
 
 
 def _largest(num_rows: Tensor) -> int:
@@ -226,6 +224,7 @@ def _fires(mass: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     num_fires = torch.div(mass.detach(), threshold, rounding_mode="floor")
     # The quotient is rounded: the multiple that is compared with in the plan decides.
     num_fires = num_fires - (num_fires * threshold > mass).double() + ((num_fires + 1) * threshold <= mass).double()
+    num_fires = num_fires.nan_to_num(nan=0.0, posinf=0.0)  # weights that are no numbers fire nothing
     return num_fires.long(), mass - num_fires * threshold
 
 

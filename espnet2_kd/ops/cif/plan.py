@@ -46,6 +46,8 @@ def make_plan(
 ) -> Plan:
     """Merge the ends of frames and of tokens.
 
+    An utterance with a weight that is negative or no finite number has NaN for weights, and no index that leads astray.
+
     Args:
         alpha: `(B, T)` float64, 0 beyond `lens`, T at least 1.
         lens: frames of each utterance (B,).
@@ -57,6 +59,9 @@ def make_plan(
     batch_size, num_frames = alpha.shape
     device = alpha.device
     frames, tokens = torch.arange(num_frames, device=device), torch.arange(size, device=device)
+    # Sums that do not grow cannot be merged in order.
+    known = ((alpha >= 0) & (alpha < torch.inf)).all(1, keepdim=True)
+    alpha = alpha.masked_fill(~known, 0.0)
     sums = start[:, None] + alpha.cumsum(1)
     edges = ((tokens + 1).double() * threshold).expand(batch_size, size)
     edges = edges.masked_fill(tokens >= num_fires[:, None], torch.inf)
@@ -70,7 +75,7 @@ def make_plan(
     frame.scatter_(1, frame_end, frames.expand(batch_size, -1)).scatter_(1, token_end, frames_before)
     token = torch.arange(num_frames + size, device=device) - frame  # all that ended before and is no frame
     dead = (frame >= num_frames) | (token >= num_rows[:, None])
-    weight = torch.diff(ends, dim=1, prepend=start[:, None]).masked_fill(dead, 0.0)
+    weight = torch.diff(ends, dim=1, prepend=start[:, None]).masked_fill(~known, torch.nan).masked_fill(dead, 0.0)
     # An entry without weight must not read the padding either, of frames or of tokens' gradients: 0 times NaN is NaN.
     frame = torch.minimum(frame, (lens[:, None] - 1).clamp(min=0))
     row = torch.arange(batch_size, device=device)[:, None]
