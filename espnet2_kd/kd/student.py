@@ -10,21 +10,21 @@ import torch
 from torch import nn
 
 from espnet2_kd.kd.distiller import Distiller, Taps
-from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.taps import record, resolve_lens, tellers
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 
 KD_PREFIX = "kd."
 UNLABELLED = "unlabelled_"
-AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTOCAST = "bfloat16"
+LAYERS = "encoder.encoders"
 
 
 def _autocast(model: nn.Module, batch: dict[str, Any]):
-    dtype = model.__dict__.get("autocast_dtype")
-    if dtype is None:
+    if not isinstance(model, Autocast):
         return nullcontext()
-    return torch.autocast(batch["speech"].device.type, dtype)
+    return torch.autocast(batch["speech"].device.type, getattr(torch, AUTOCAST))
 
 
 class Autocast:
@@ -112,13 +112,41 @@ def use_autocast(model: nn.Module, dtype: str) -> nn.Module:
     """Run the model's forward pass under `torch.autocast`; parameters and names stay as they are.
 
     Raises:
-        ConfigError: a dtype other than `bfloat16` or `float16`.
+        ConfigError: a dtype other than `bfloat16`; float16 wants its gradients scaled, which ESPnet2's `use_amp` does.
     """
-    if dtype not in AUTOCAST_DTYPES:
-        raise ConfigError(f"autocast {dtype!r}: one of {', '.join(AUTOCAST_DTYPES)}")
-    model.__dict__["autocast_dtype"] = AUTOCAST_DTYPES[dtype]
+    if dtype != AUTOCAST:
+        raise ConfigError(f"autocast {dtype!r}: {AUTOCAST} is what can be; for float16 on a GPU set `use_amp: true`")
     _swap(model, Autocast)
     return model
+
+
+def compile_layers(model: nn.Module, backend: str) -> list[str]:
+    """Have `torch.compile` translate the layers of the encoder, one by one; return their paths.
+
+    Hooks on a layer stay outside of what is compiled, so taps on its output are read as before. A layer with a tap inside stays as it
+    is, since a compiled one runs no hooks of its parts that come and go.
+
+    Raises:
+        ConfigError: an unknown backend, an encoder without `encoders`.
+    """
+    if backend not in (known := torch.compiler.list_backends(exclude_tags=())):
+        raise ConfigError(f"compile {backend!r}: {nearest(backend, known)}")
+    paths: set[str] = set()
+    if isinstance(model, Distilled):
+        paths = model.kd.student_paths | model.__dict__["teacher"].shared_paths(model)
+    try:
+        layers = list(model.get_submodule(LAYERS).named_children())
+    except AttributeError:
+        raise ConfigError(f"compile: {type(model.encoder).__name__} has no layers `encoders`") from None
+    compiled = []
+    for name, layer in layers:
+        path = f"{LAYERS}.{name}"
+        if not any(tap.startswith(f"{path}.") for tap in paths):
+            # Lengths differ from batch to batch: sizes are symbols, or every one would be compiled.
+            layer.forward = torch.compile(layer.forward, backend=backend, dynamic=True)
+            compiled.append(path)
+    logging.info("torch.compile (%s): %d of %d layers of the encoder", backend, len(compiled), len(layers))
+    return compiled
 
 
 def distill(

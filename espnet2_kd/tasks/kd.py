@@ -20,7 +20,7 @@ from espnet2_kd.data.table import read_table
 from espnet2_kd.data.tokenizer import UNK
 from espnet2_kd.kd.inheritance import inherit
 from espnet2_kd.kd.registry import ConfigError
-from espnet2_kd.kd.student import distill, use_autocast
+from espnet2_kd.kd.student import compile_layers, distill, use_autocast
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.cached import CachedTextTeacher, cached_teacher, why_not_cached
 from espnet2_kd.kd.teachers.teacher import Teacher
@@ -100,7 +100,13 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                 "--autocast",
                 type=str_or_none,
                 default=None,
-                help="bfloat16 or float16: run the forward pass under autocast",
+                help="bfloat16: run the forward pass under autocast, on a GPU or a CPU",
+            )
+            group.add_argument(
+                "--compile",
+                type=str_or_none,
+                default=None,
+                help="inductor or another backend of torch.compile: translate the layers of the encoder, but those with a tap inside",
             )
 
         @classmethod
@@ -127,6 +133,8 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                 distill(model, teacher, args.kd_terms, probe, unlabelled)
             elif args.teacher is not None and not args.teacher_init:
                 raise ConfigError("a teacher is given but no kd_terms; list what to distil, or remove the teacher")
+            if args.compile:
+                compile_layers(model, args.compile)
             return model
 
         @classmethod

@@ -117,6 +117,51 @@ def test_every_term_is_logged_and_learns(student):
 
 
 @pytest.mark.parametrize("distilled", [True, False])
+def outcome(model: torch.nn.Module) -> tuple[dict, list[torch.Tensor]]:
+    """Stats and gradients of a batch, the same dropout every time."""
+    model.train().zero_grad()
+    torch.manual_seed(5)
+    loss, stats, _ = model(**batch())
+    loss.backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    return {key: value for key, value in stats.items() if value is not None}, gradients
+
+
+def test_bfloat16_autocast_with_taps(tmp_path, teacher):
+    torch.manual_seed(1)
+    exact, exact_gradients = outcome(KDASRTask.build_model(student_args(tmp_path / "exact", teacher)))
+    torch.manual_seed(1)
+    model = KDASRTask.build_model(student_args(tmp_path / "half", teacher, autocast="bfloat16"))
+    dtypes = []
+    model.encoder.encoders[1].feed_forward.register_forward_hook(lambda m, args, out: dtypes.append(out.dtype))
+    stats, gradients = outcome(model)
+    assert set(dtypes) == {torch.bfloat16}
+    assert stats.keys() == exact.keys()
+    for key, value in stats.items():
+        assert float(value) == pytest.approx(float(exact[key]), rel=0.05), key
+    norms = [torch.cat([g.flatten() for g in some]).norm() for some in (gradients, exact_gradients)]
+    difference = torch.cat([(a - b).flatten() for a, b in zip(gradients, exact_gradients)]).norm()
+    assert 0 < difference < 0.1 * norms[1]
+
+
+def test_layers_are_compiled_but_those_with_a_tap_inside(tmp_path, teacher):
+    """Term `qkv` reads projections of the first layer, others the output of the second, which is compiled."""
+    torch.manual_seed(1)
+    eager = KDASRTask.build_model(student_args(tmp_path / "eager", teacher))
+    torch.manual_seed(1)
+    model = KDASRTask.build_model(student_args(tmp_path / "compiled", teacher, compile="aot_eager"))
+    assert ["forward" in layer.__dict__ for layer in model.encoder.encoders] == [False, True]
+    assert model.state_dict().keys() == eager.state_dict().keys()
+    torch._dynamo.reset()
+    expected, actual = outcome(eager), outcome(model)
+    for key, value in expected[0].items():
+        assert float(actual[0][key]) == pytest.approx(float(value), rel=1e-4), key
+    for a, b in zip(actual[1], expected[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
 def test_parts_can_start_as_the_teachers(tmp_path, teacher, distilled):
     parts = ["decoder", "joint_network.lin_dec", "joint_network.lin_out"]
     terms = [{"name": "l2", "student": "encoder.encoders.1", "head": "projection", "loss": "distance", "weight": 0.1}]
@@ -366,7 +411,8 @@ def test_dumped_features_replace_the_teacher(teacher, tmp_path):
         ({"kd_terms": []}, "no kd_terms"),
         ({"teacher": "espnat"}, "did you mean espnet"),
         ({"teacher_conf": {"expp": "x"}}, "did you mean exp"),
-        ({"autocast": "int8"}, "bfloat16"),
+        ({"autocast": "float16"}, "bfloat16 is what can be; for float16 on a GPU set `use_amp: true`"),
+        ({"compile": "inducter"}, "did you mean inductor"),
     ],
 )
 def test_contradicting_options_are_refused(teacher, tmp_path, change, words):
