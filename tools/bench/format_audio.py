@@ -54,8 +54,8 @@ def ours(data_dir: Path, target: Path, nj: int, fs: int, audio_format: str) -> N
     subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True)
 
 
-def ffmpeg(files: Sequence[Path], target: Path, nj: int, fs: int, audio_format: str, at_once: int) -> None:
-    """Decode and write files with ffmpeg, `nj` processes of one thread, each starting anew after `at_once` files."""
+def ffmpeg(files: Sequence[Path], target: Path, nj: int, fs: int, audio_format: str | None, at_once: int) -> None:
+    """Decode and write files with ffmpeg, `nj` processes of one thread, each starting anew after `at_once` files; None: not written."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     commands = []
@@ -65,8 +65,8 @@ def ffmpeg(files: Sequence[Path], target: Path, nj: int, fs: int, audio_format: 
         for file in some:
             command += ["-threads", "1", "-i", str(file)]
         for n in range(len(some)):
-            out = target / f"u{first + n:06d}.{audio_format}"
-            command += ["-map", f"{n}:a", "-threads", "1", "-ac", "1", "-ar", str(fs), "-sample_fmt", "s16", str(out)]
+            out = ["-f", "null", "-"] if audio_format is None else [str(target / f"u{first + n:06d}.{audio_format}")]
+            command += ["-map", f"{n}:a", "-threads", "1", "-ac", "1", "-ar", str(fs), "-sample_fmt", "s16", *out]
         commands.append(command)
     running: list[subprocess.Popen] = []
     for command in commands:
@@ -98,18 +98,22 @@ def compare(args: argparse.Namespace, work: Path) -> str:
     cases = {"format_audio": lambda: ours(work / "data", work / "ours", *settings)}
     if shutil.which("ffmpeg"):
         cases["ffmpeg"] = lambda: ffmpeg(files, work / "theirs", *settings, FILES_AT_ONCE)
+        cases["ffmpeg, decoding only"] = lambda: ffmpeg(files, work / "theirs", *settings[:2], None, FILES_AT_ONCE)
         cases["ffmpeg, each"] = lambda: ffmpeg(files, work / "theirs", *settings, 1)
     times = interleaved(cases, args.rounds)
     rows = []
     for name, milliseconds in times.items():
         seconds = statistics.median(milliseconds) / 1000
-        to_ffmpeg = f"{ratio(milliseconds, times['ffmpeg']):.2f}" if "ffmpeg" in times else "-"
-        rows.append([name, f"{seconds:.2f}", f"{3600 * hours / seconds:,.0f}", f"{seconds / hours:.1f}", to_ffmpeg])
+        against = [
+            f"{ratio(milliseconds, times[peer]):.2f}" if peer in times else "-"
+            for peer in ("ffmpeg", "ffmpeg, decoding only")
+        ]
+        rows.append([name, f"{seconds:.2f}", f"{3600 * hours / seconds:,.0f}", f"{seconds / hours:.1f}", *against])
     sizes = [sum(file.stat().st_size for file in folder) for folder in (files, list((work / "ours/data").rglob("*.*")))]
     about = f"{len(files)} files, {hours:.2f} h, {sizes[0] / hours / 1e6:.0f} MB/h read, {sizes[1] / hours / 1e6:.0f} MB/h written"
     if "ffmpeg" not in times:
         about += "; no ffmpeg on PATH, nothing to compare with"
-    header = ["", "s", "times faster than sound", "s per hour of sound", "to ffmpeg"]
+    header = ["", "s", "times faster than sound", "s per hour of sound", "to ffmpeg", "to decoding only"]
     return f"{machine()}; {about}; {args.audio_format} at {args.fs} Hz, {args.nj} process(es)\n\n{table(header, rows)}"
 
 

@@ -1,8 +1,9 @@
 """Run the benchmarks of a device and write what they print into RESULTS.md, where the other device's figures stay.
 
-    python tools/bench/results.py [--device cuda] [--only losses cif] [--peer torch_cif=DIR --peer wenet=DIR]
+    python tools/bench/results.py [--device cuda] [--only losses cif] [--peer torch_cif=DIR --peer wenet=DIR --peer exp=DIR]
 
-On an idle machine: some minutes for each script.
+On an idle machine, from a checkout without changes: some minutes for each script. `exp` is no peer, but a distilled student that
+distill_step takes updates of; without it, and without a finished demo, what asks for them keeps what it had.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ SCRIPTS = {
     "streaming": (["streaming"], ("cpu",), ("wenet",)),
     "an hour of streaming": (["streaming", "--hour"], ("cpu",), ()),
     "start_up": (["start_up"], ("cpu",), ()),
+    "distill_step": (["distill_step"], ("cpu", "cuda"), ("exp",)),
+    "format_audio": (["format_audio", "--nj", "2"], ("cpu",), ()),
+    "data_dir": (["data_dir"], ("cpu",), ()),
+    "demo": (["demo"], ("cpu",), ()),
 }
+NEEDED = {"distill_step": "exp"}
 NOT_RUN = "not run\n"
 HEAD = """# What the parts cost
 
@@ -44,8 +50,14 @@ def main() -> None:
     parser.add_argument("--peer", action="append", default=[], help="name=DIR, a checkout")
     args = parser.parse_args()
     peers = dict(peer.split("=", 1) for peer in args.peer)
+    changed = ["git", "status", "--porcelain", "--", ".", f":!{RESULTS.relative_to(ROOT)}"]
+    if subprocess.run(changed, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout:
+        sys.exit("the checkout has changes: commit them, or nobody could run this again")
     known = read()
     for script in args.only:
+        if script in NEEDED and NEEDED[script] not in peers:
+            print(f"{script}: left out, no --peer {NEEDED[script]}=DIR", file=sys.stderr)
+            continue
         (program, *options), devices, takes = SCRIPTS[script]
         if args.device in devices:
             given = {name: peers[name] for name in takes if name in peers}
@@ -66,7 +78,7 @@ def run(program: str, device: str, options: list[str], peers: dict[str, str]) ->
     shown = [*options, *(f"--{name} DIR" for name in peers)]
     shown += ["--device", device] if device != "cpu" else []
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
     date = datetime.date.today().isoformat()
     return f"`{' '.join(['python', command[1], *shown])}` at {commit}, {date}\n\n{done.stdout.strip()}\n"
