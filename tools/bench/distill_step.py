@@ -116,6 +116,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=150)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--compile", help="time what a backend of torch.compile makes of it too; it may take minutes to do so"
     )
@@ -126,6 +127,7 @@ def main() -> None:
     config = yaml.safe_load((args.exp / "config.yaml").read_text(encoding="utf-8"))
     for key in NOTED:
         config.pop(key, None)
+    config["ngpu"] = int(args.device == "cuda")
     if not config.get("kd_terms"):
         parser.error(f"{args.exp} was trained without distillation: name a distilled student")
     known = cases(config, args.cache or config.get("teacher_cache"), args.compile)

@@ -101,6 +101,9 @@ def compare(args: argparse.Namespace, work: Path) -> str:
         cases["ffmpeg, decoding only"] = lambda: ffmpeg(files, work / "theirs", *settings[:2], None, FILES_AT_ONCE)
         cases["ffmpeg, each"] = lambda: ffmpeg(files, work / "theirs", *settings, 1)
     times = interleaved(cases, args.rounds)
+    written = sum(soundfile.info(file).duration for file in (work / "ours/data").rglob(f"*.{args.audio_format}")) / 3600
+    if abs(written - hours) > 1e-4 * hours:
+        sys.exit(f"{hours:.3f} h went in and {written:.3f} h came out: nothing is reported")
     rows = []
     for name, milliseconds in times.items():
         seconds = statistics.median(milliseconds) / 1000
