@@ -124,6 +124,9 @@ make_environment() {
     fi
     if ! { [[ -x ${venv}/bin/python ]] && python_fits "${venv}/bin/python"; }; then
         python=$(find_python)
+        # KD_VENV may name a folder with something else in it.
+        [[ ! -d ${venv} || -f ${venv}/pyvenv.cfg || -f ${stamp} || -z $(ls -A "${venv}") ]] ||
+            fail "${venv} is no virtual environment, and not empty: give KD_VENV a folder of its own, or remove this one"
         say "making ${venv} with ${python}"
         rm -rf "${venv}"
         make_venv "${python}"

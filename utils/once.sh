@@ -18,6 +18,20 @@ first_line() {
     [[ ! -f $1 ]] || head -n 1 "$1"
 }
 
+# hashes FILE...: as sha256sum, of configs without comments and blank lines, which change nothing.
+hashes() {
+    local file
+    local -a others=()
+    for file in "$@"; do
+        if [[ ${file} == *.yaml ]]; then
+            printf '%s %s\n' "$(sed -E 's/(^|[[:space:]])#.*//; s/[[:space:]]+$//; /^$/d' "${file}" | sha256sum)" "${file}"
+        else
+            others+=("${file}")
+        fi
+    done
+    ((${#others[@]} == 0)) || sha256sum -- "${others[@]}"
+}
+
 # once STAMP INPUT... -- COMMAND...: runs the command unless STAMP tells that it has succeeded before, as it stands here
 # and on inputs of this content; where it runs, and how many processes, threads and GPUs share the work, does not count.
 # The logs of an array (x.3.log) stay for the job driver's --pick as long as failure or interruption is the only reason
@@ -49,7 +63,7 @@ once() {
     fi
     # For espnet2_kd.bin.status: whose it is.
     printf 'stage=%s host=%s pid=%s\n' "${number:-}" "$(uname -n)" "${BASHPID}" >"${stamp}.lock"
-    key=$({ printf '%q ' "${words[@]}"; sha256sum -- "${inputs[@]}"; } | sha256sum)
+    key=$({ printf '%q ' "${words[@]}"; hashes "${inputs[@]}"; } | sha256sum)
     if [[ $(first_line "${stamp}") == "${key}" ]]; then
         log_depth=2 log "Done before: ${here}"
         exec {lock}>&-

@@ -37,7 +37,7 @@ refuse_words() {
 
 # _options_near NAME: ", did you mean --other?" for the option that is the fewest edits away, if they are few; or whose it is.
 _options_near() {
-    if grep -qs -- "^$1=" local/data.sh && grep -qxF local_data_opts <(cut -d= -f1 <<<"${_options_block}"); then
+    if grep -qsE -- "^(# Usage: .*\[--$1 |$1=)" local/data.sh && grep -qxF local_data_opts <(cut -d= -f1 <<<"${_options_block}"); then
         printf ', it is one of local/data.sh: --local_data_opts "--%s ..."' "$1"
         return
     fi

@@ -5,9 +5,17 @@
 # copies of the configs. Refuses to go on in a directory made of other inputs or settings, unless force_resume=true.
 prepare_exp() {
     local exp=$1 settings=$2 command=$3 file
-    shift 3
+    local -a inputs=()
+    for file in "${@:4}"; do
+        if [[ -f ${file} ]]; then
+            inputs+=("${file}")
+        elif [[ ${file} != */audio_sum ]]; then  # which data prepared elsewhere need not have
+            fail "${exp}: ${file} is not there: run the stages before this one"
+        fi
+    done
+    set -- "${inputs[@]}"
     mkdir -p "${exp}"
-    sha256sum -- "$@" >"${exp}/.inputs"
+    hashes "$@" >"${exp}/.inputs"
     printf '%s  asr_args\n' "${settings}" >>"${exp}/.inputs"
     if [[ -f ${exp}/checkpoint.pth && -f ${exp}/inputs.sha256 ]] && ! "${force_resume:-false}" &&
         ! diff "${exp}/inputs.sha256" "${exp}/.inputs" >&2; then

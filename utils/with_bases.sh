@@ -32,7 +32,7 @@ value_of() {
     local config
     with_bases "$2" | while read -r config; do
         sed -nE "s/^$1: *([^ #]+).*/\1/p" "${config}"
-    done | head -n 1
+    done | sed -n 1p  # which reads on: head would end what it reads from by a signal
 }
 
 # teacher_has KEY CONFIG: whether the config, or one of its bases, gives its teacher_conf a key.

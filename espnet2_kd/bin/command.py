@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from espnet2_kd.data.problems import DataError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def end(main: Callable[[], int | None]) -> NoReturn:
@@ -20,6 +23,13 @@ def end(main: Callable[[], int | None]) -> NoReturn:
         status = main() or 0
     except DataError as error:
         print(error, file=sys.stderr)
+        status = 1
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(
+            f"{error.filename or 'a file'}: {error.strerror}: make room and run again, nothing is lost", file=sys.stderr
+        )
         status = 1
     except KeyboardInterrupt:
         status = 130

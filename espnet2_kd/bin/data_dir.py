@@ -70,6 +70,9 @@ def get_parser() -> argparse.ArgumentParser:
     sub.add_argument("--fs", type=rate, help="sampling rate, for a directory with utt2num_samples but no utt2dur")
     flag(sub, "keep_empty_text", "keep utterances without words")
 
+    sub = verb("state", "print one word that changes with the size or the date of any recording")
+    sub.add_argument("source")
+
     sub = verb("spk2utt", "write spk2utt from utt2spk")
     sub.add_argument("source", help="data directory, or an utt2spk file to print as spk2utt")
     sub = verb("utt2spk", "write utt2spk from spk2utt")
@@ -153,6 +156,16 @@ def _filter(args: argparse.Namespace) -> None:
         print(f"{args.target}: {line}")
 
 
+def _state(args: argparse.Namespace) -> None:
+    from espnet2_kd.data.data_dir import DataDir
+    from espnet2_kd.data.entry import audio_path, is_command
+    from espnet2_kd.data.parts import file_state, fingerprint
+
+    entries = DataDir.read_unchecked(args.source).tables.get("wav.scp", {}).values()
+    paths = sorted({audio_path(entry.strip()) for entry in entries if not is_command(entry)})
+    print(fingerprint([(str(path), file_state(path)) for path in paths]))
+
+
 def _invert(args: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -181,6 +194,7 @@ def main(argv: list[str] | None = None) -> int | None:
         "subset": _subset,
         "split": _split,
         "filter": _filter,
+        "state": _state,
         "spk2utt": _invert,
         "utt2spk": _invert,
     }

@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     from pathlib import Path
 
+    from espnet2_kd.data.documents import read_text
     from espnet2_kd.data.problems import one_problem
     from espnet2_kd.data.table import write_table
     from espnet2_kd.data.token_list import read_words
@@ -33,9 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     lines = []
     for path in args.text:
         if args.no_ids:
-            lines += [
-                " ".join(line.split()) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()
-            ]
+            lines += [" ".join(line.split()) for line in read_text(path).splitlines() if line.strip()]
         else:
             lines += read_words(path)
     if not lines:

@@ -24,14 +24,16 @@ UTT_TABLES = (
     "utt2lang",
 )
 SPK_TABLES = ("spk2gender",)
-NOTES = ("feats_type", "audio_format")
+AUDIO_SUM = "audio_sum"
+NOTES = ("feats_type", "audio_format", AUDIO_SUM)
 
 
 @dataclass
 class DataDir:
     """Tables of one data directory by file name, `{key: value}` each; spk2utt is derived from utt2spk on writing.
 
-    `lines` holds the line of each wav.scp entry for messages, `notes` the one-word files (feats_type, audio_format).
+    `lines` holds the line of each wav.scp entry for messages, `notes` the one-word files (feats_type, audio_format, and
+    audio_sum, see `sound_files.audio_sum`, of the audio that the directory, or what it is a part of, was written with).
     """
 
     path: Path

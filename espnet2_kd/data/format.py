@@ -11,16 +11,16 @@ from os import PathLike
 from pathlib import Path
 
 from espnet2_kd.data.audio import AudioFault, read_audio
-from espnet2_kd.data.data_dir import SPK_TABLES, UTT_TABLES, DataDir
+from espnet2_kd.data.data_dir import AUDIO_SUM, SPK_TABLES, UTT_TABLES, DataDir
 from espnet2_kd.data.entry import audio_path, is_command
 from espnet2_kd.data.parts import Part, file_state, fingerprint, remove_leftovers, run_parts
 from espnet2_kd.data.problems import DataError, Problem, one_problem
 from espnet2_kd.data.resample import resample, to_pcm16
-from espnet2_kd.data.sound_files import FORMATS, sizes, write_sounds
+from espnet2_kd.data.sound_files import FORMATS, audio_sum, joint_sum, sizes, write_sounds
 from espnet2_kd.data.table import replacing
 
 # Change it when the same input would give other bytes, so that old parts are made again.
-_VERSION = 2
+_VERSION = 3
 PART_SIZE = 50
 _FACTOR = re.compile(r"^\d+(\.\d+)?$")
 
@@ -76,6 +76,7 @@ def format_audio(
         raise one_problem(target, "no utterance left", "repair the audio, or lower --skip_bad_audio")
     entries = {utt: entry for result in results for utt, entry in result["entries"].items()}
     formatted = _tables(data, options, num_samples, {utt: f"{target / 'data'}/{entries[utt]}" for utt in num_samples})
+    formatted.notes[AUDIO_SUM] = joint_sum(result["audio_sum"] for result in results)
     _write_report(target / "bad_audio.txt", problems)
     if _differs(formatted, target):
         formatted.write(target)
@@ -134,6 +135,7 @@ def _format_part(payload: dict) -> dict:
     return {
         "entries": entries,
         "num_samples": {utt: len(samples) for utt, samples in sounds.items()},
+        "audio_sum": audio_sum(sounds),
         "bad": bad,
         "rates": rates,
         "first": first,

@@ -63,8 +63,25 @@ def import_tsv(paths: Sequence[str | PathLike], data_root: str | PathLike, optio
     for name in sorted({*options.only, *options.rename} - splits) if not problems else ():
         what = f"no line has the split {name}; there are: {', '.join(sorted(filter(None, splits))) or 'none'}"
         problems.append(Problem(str(paths[0]), 0, "-", what, "correct --only, --rename or the column split"))
+    problems += _odd_splits(rows, options)
     utterances = [utterance for row in rows if (utterance := to_utterance(row, options, problems)) is not None]
     return write_sets(utterances, data_root, problems)
+
+
+def _odd_splits(rows: Sequence[TsvRow], options: ImportOptions) -> list[Problem]:
+    """Lines whose split is left blank although the table has them, or is another's but for its case: nobody would read these sets."""
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    named = any(row.cells.get("split") for row in rows)
+    for row in rows:
+        split = row.cells.get("split")
+        if options.only and split not in options.only:
+            continue
+        if split == "" and named and not options.default_set:
+            problems.append(_problem(row, "no split", "write train, valid or test there, or give --set"))
+        elif split and (other := seen.setdefault(split.lower(), split)) != split:
+            problems.append(_problem(row, f"split {split}, and above it is {other}", "write them alike"))
+    return problems
 
 
 def to_utterance(row: TsvRow, options: ImportOptions, problems: list[Problem]) -> Utterance | None:

@@ -15,18 +15,18 @@ import numpy as np
 import soundfile
 
 from espnet2_kd.data.audio import AudioFault, read_audio
-from espnet2_kd.data.data_dir import SPK_TABLES, UTT_TABLES, DataDir
+from espnet2_kd.data.data_dir import AUDIO_SUM, SPK_TABLES, UTT_TABLES, DataDir
 from espnet2_kd.data.entry import audio_path, is_command
 from espnet2_kd.data.parts import Part, file_state, fingerprint, remove_leftovers, run_parts
 from espnet2_kd.data.problems import DataError, Problem, one_problem
 from espnet2_kd.data.resample import resample, to_pcm16
-from espnet2_kd.data.sound_files import FORMATS, sizes, write_sounds
+from espnet2_kd.data.sound_files import FORMATS, audio_sum, joint_sum, sizes, write_sounds
 from espnet2_kd.data.spoken import keyed_rng
 from espnet2_kd.data.table import read_table, replacing
 from espnet2_kd.data.tsv import read_tsv
 
 # Change it when the same input would give other bytes, so that old parts are made again.
-_VERSION = 1
+_VERSION = 2
 PART_SIZE = 50
 WHITE = "white"
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus")
@@ -86,7 +86,8 @@ def add_noise(source: str | PathLike, target: str | PathLike, options: NoiseOpti
         stream.write("utt_id\tnoise\toffset\tscale\n")
         stream.writelines("\t".join([utt, *map(str, drawn[utt])]) + "\n" for utt in sorted(drawn))
     noisy = _tables(data, options, target, results)
-    if not (target / "wav.scp").is_file() or DataDir.read_unchecked(target).tables != noisy.tables:
+    there = DataDir.read_unchecked(target) if (target / "wav.scp").is_file() else None
+    if there is None or (there.tables, there.notes) != (noisy.tables, noisy.notes):
         noisy.write(target)
     return noisy
 
@@ -240,7 +241,11 @@ def _mix_part(payload: dict) -> dict:
     entries = write_sounds(folder, payload["name"], sounds, fs, options["audio_format"])
     num_samples = {utt: len(samples) for utt, samples in sounds.items()}
     files = sizes(folder, entries)
-    return {"entries": entries, "num_samples": num_samples, "drawn": drawn, "bad": bad, "files": files}
+    heard = audio_sum(sounds)
+    return {
+        **{"entries": entries, "num_samples": num_samples, "audio_sum": heard},
+        **{"drawn": drawn, "bad": bad, "files": files},
+    }
 
 
 @lru_cache(maxsize=32)
@@ -302,4 +307,5 @@ def _tables(data: DataDir, options: NoiseOptions, target: Path, results: Sequenc
             tables[name] = data.tables[name]
     tables["utt2num_samples"] = {utt: str(num) for utt, num in num_samples.items()}
     tables["utt2dur"] = {utt: f"{num / options.fs:.6f}" for utt, num in num_samples.items()}
-    return DataDir(data.path, tables, {"feats_type": "raw", "audio_format": options.audio_format})
+    heard = joint_sum(result["audio_sum"] for result in results)
+    return DataDir(data.path, tables, {"feats_type": "raw", "audio_format": options.audio_format, AUDIO_SUM: heard})

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from espnet2_kd.data.data_dir import NOTES, SPK_TABLES, UTT_TABLES, DataDir
+from espnet2_kd.data.data_dir import AUDIO_SUM, NOTES, SPK_TABLES, UTT_TABLES, DataDir
 from espnet2_kd.data.documents import read_text
 from espnet2_kd.data.durations import durations
 from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.sound_files import joint_sum
 
 ORDERS = ("first", "last", "random", "shortest", "speakers", "per_spk")
 
@@ -43,6 +44,9 @@ def combine(sources: Sequence[str | PathLike], target: str | PathLike) -> tuple[
         raise DataError(problems)
     shared = {name: {part.notes.get(name) for part in parts} for name in NOTES}
     notes = {name: parts[0].notes[name] for name in NOTES if len(shared[name]) == 1 and shared[name] != {None}}
+    notes.pop(AUDIO_SUM, None)
+    if None not in shared[AUDIO_SUM]:
+        notes[AUDIO_SUM] = joint_sum(part.notes[AUDIO_SUM] for part in parts)
     return DataDir(Path(target), tables, notes).write(target), left_out
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,21 @@ def sizes(folder: Path, entries: dict[str, str]) -> dict[str, int]:
     """Give the size in bytes of every file that `entries` point into."""
     files = sorted({entry.rsplit(":", 1)[0] for entry in entries.values()})
     return {file: os.path.getsize(folder / file) for file in files}
+
+
+def audio_sum(sounds: dict[str, np.ndarray]) -> str:
+    """Sum of the SHA-256 of every utterance with its int16 samples, as hexadecimal: the same in any order, see `joint_sum`."""
+    digests = (hashlib.sha256(utt.encode() + b"\0" + samples.tobytes()) for utt, samples in sounds.items())
+    return _hexadecimal(sum(int.from_bytes(digest.digest(), "big") for digest in digests))
+
+
+def joint_sum(sums: Iterable[str]) -> str:
+    """The `audio_sum` of several parts together."""
+    return _hexadecimal(sum(int(part, 16) for part in sums))
+
+
+def _hexadecimal(number: int) -> str:
+    return f"{number % (1 << 256):064x}"
 
 
 def _write_files(folder: Path, name: str, sounds: dict[str, np.ndarray], fs: int, container: str) -> dict[str, str]:

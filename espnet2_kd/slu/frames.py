@@ -18,6 +18,7 @@ from espnet2_kd.asr.framing import fewest_samples
 from espnet2_kd.asr.load import ExperimentError, find_model, load_model, sample_rate
 from espnet2_kd.asr.utterances import Utterances
 from espnet2_kd.asr.words import group_words
+from espnet2_kd.data.data_dir import AUDIO_SUM
 from espnet2_kd.data.download import file_sha256
 from espnet2_kd.data.entry import audio_path
 from espnet2_kd.data.parts import file_state, fingerprint
@@ -114,7 +115,8 @@ def write_frames(acoustic: AcousticFrames, data_dir: Path, output_dir: Path, bat
     utterances = Utterances(data_dir, acoustic.rate)
     texts = utterances.data.tables.get("text", {})
     tables = [utterances.data.tables.get(name, {}) for name in ("wav.scp", "segments", *COPIED)]
-    audio = [file_state(audio_path(entry)) for entry in utterances.data.tables["wav.scp"].values()]
+    heard = utterances.data.notes.get(AUDIO_SUM)
+    audio = heard or [file_state(audio_path(entry)) for entry in utterances.data.tables["wav.scp"].values()]
     made_from = {"frames": fingerprint(acoustic.made_by, tables, audio)}
     if acoustic.reader is not None:
         made_from["spans"] = fingerprint(made_from["frames"], acoustic.reader.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from espnet2_kd.data.format import FormatOptions, format_audio
 from espnet2_kd.data.integrity import truncation
 from espnet2_kd.data.problems import DataError
 from espnet2_kd.data.resample import resample, to_pcm16
+from espnet2_kd.data.reshape import combine, split
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT / "../shared/data"
@@ -232,6 +234,34 @@ def test_channels_are_chosen_or_mixed(make_dir, channel, weights):
     format_audio(folder, TARGET, FormatOptions(ref_channel=channel))
     ours, _ = soundfile.read(table("wav.scp")["spk0-u000"], dtype="int16")
     np.testing.assert_array_equal(ours, np.rint(both @ np.array(weights)).astype(np.int16))
+
+
+def test_the_sum_of_the_audio_tells_what_paths_and_lengths_do_not(make_dir, monkeypatch):
+    folder = make_dir(utts=5)
+    for utt in table("wav.scp", folder):
+        both = np.random.default_rng(len(utt)).integers(-9000, 9000, (800, 2)).astype(np.int16)
+        soundfile.write(f"downloads/train/{utt}.wav", both, 16000)
+    found = {}
+    for channel in "01":
+        data = format_audio(folder, TARGET, FormatOptions(ref_channel=channel))
+        found[channel] = {name: (TARGET / name).read_bytes() for name in ("wav.scp", "utt2num_samples", "audio_sum")}
+        expected = 0
+        for utt, path in table("wav.scp").items():
+            samples = soundfile.read(path, dtype="int16")[0]
+            expected += int(hashlib.sha256(utt.encode() + b"\0" + samples.astype("<i2").tobytes()).hexdigest(), 16)
+        assert data.notes["audio_sum"] == f"{expected % 2**256:064x}"
+    assert found["0"]["wav.scp"] == found["1"]["wav.scp"]
+    assert found["0"]["utt2num_samples"] == found["1"]["utt2num_samples"]
+    assert found["0"]["audio_sum"] != found["1"]["audio_sum"]
+    # However the work is cut.
+    monkeypatch.setattr("espnet2_kd.data.format.PART_SIZE", 2)
+    format_audio(folder, Path("dump/other"), FormatOptions(ref_channel="1"))
+    assert Path("dump/other/audio_sum").read_bytes() == found["1"]["audio_sum"]
+    parts = split(folder, 2)
+    for number, part in enumerate(parts):
+        format_audio(part.path, Path(f"dump/parts/{number}"), FormatOptions(ref_channel="1"))
+    whole, _ = combine([f"dump/parts/{number}" for number in range(2)], "dump/whole")
+    assert whole.notes["audio_sum"] == data.notes["audio_sum"]
 
 
 def test_commands_run_only_when_allowed(make_dir):

@@ -171,6 +171,22 @@ def test_splits_that_no_line_has_are_named(own):
     assert not Path("data").exists()
 
 
+def test_splits_that_nobody_would_read_are_named(own):
+    own.write_text(
+        own.read_text().replace("\tdev\t", "\t\t").replace("wavs/d.wav\tyes\t\ttrain", "wavs/d.wav\tyes\t\tTrain")
+    )
+    with pytest.raises(DataError) as error:
+        import_tsv([own], "data", ImportOptions())
+    assert [(problem.line, problem.what) for problem in error.value.problems] == [
+        (3, "no split"),
+        (5, "split Train, and above it is train"),
+    ]
+    assert not Path("data").exists()
+    own.write_text(own.read_text().replace("Train", "train"))
+    sets = import_tsv([own], "data", ImportOptions(default_set="rest"))
+    assert {data.path.name for data in sets} == {"rest", "train"}
+
+
 def test_labels_that_cannot_be_written_are_named(own):
     own.write_text(
         "utt_id\tspeaker\tpath\taction\tobject\n"

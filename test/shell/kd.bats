@@ -262,6 +262,50 @@ stages_of() {
 run.py --backend slurm --mem 4G --rotate --gpu 0 x.log false" ]
 }
 
+@test "a comment in a config changes nothing, another value does" {
+    . "${root}/utils/log.sh"
+    . "${root}/utils/once.sh"
+    pass() { echo "$*" >>passed; }
+    printf 'lr: 1\n' >conf/x.yaml
+    once made/.made conf/x.yaml -- pass a
+    printf '# why\n\nlr: 1   # as the paper\n' >conf/x.yaml
+    once made/.made conf/x.yaml -- pass b
+    once made/.made conf/x.yaml -- pass a
+    printf 'lr: 2\n' >conf/x.yaml
+    once made/.made conf/x.yaml -- pass a
+    [ "$(cat passed)" = "a
+b
+a
+a" ]
+}
+
+@test "a value that a config and its base both give is read without an end by a signal" {
+    . "${root}/utils/with_bases.sh"
+    yes '# more' | head -n 20000 >conf/low.yaml
+    printf 'teacher: espnet\n' >>conf/low.yaml
+    printf 'base: low.yaml\nteacher: hf_text\n' >conf/high.yaml
+    for n in 1 2 3 4 5; do
+        run bash -c 'set -euo pipefail; . "$1"; value=$(value_of teacher conf/high.yaml); echo "${value}"' - "${root}/utils/with_bases.sh"
+        [ "${status}" -eq 0 ]
+        [ "${output}" = hf_text ]
+    done
+}
+
+@test "a corrected label, or other audio behind the same path, is formatted again" {
+    pretend_python
+    run "${kd}" "${sets[@]}" --stop_stage 1
+    [ "${status}" -eq 0 ]
+    echo "a on" >data/train/label
+    touch calls
+    formatted() { run "${kd}" "${sets[@]}" --stage 2 --stop_stage 2; grep -c 'format_audio .* data/train ' calls; }
+    [ "$(formatted)" = 1 ]
+    [ "$(formatted)" = 1 ]
+    echo "a off" >data/train/label
+    [ "$(formatted)" = 2 ]
+    sed -i 's#echo "$\*" >>calls#&; [[ "$*" != *"data_dir state"* ]] || date +%N#' "${KD_VENV}/bin/python3"
+    [ "$(formatted)" = 3 ]
+}
+
 @test "the validation set may be a test set, with all of its utterances" {
     run "${kd}" --train_set train --valid_set valid --test_sets "valid test" --distill_configs conf/train_student.yaml --dry_run true
     [ "${status}" -eq 0 ]

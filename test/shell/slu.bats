@@ -192,6 +192,12 @@ fails_with() {
     refute grep -q noise_list <<<"${output}"
 }
 
+@test "what recordings need goes to the stages that read them" {
+    run "${slu}" "${sets[@]}" --dry_run true --stage 2 --stop_stage 2 --ref_channel 0 --skip_bad_audio 3 --allow_pipes true --max_wav_duration 7
+    [ "$(grep -c 'format_audio .* --ref_channel 0 --allow_pipes true --skip_bad_audio 3 ' <<<"${output}")" -eq 3 ]
+    [ "$(grep -c 'data_dir filter .* --max_wav_duration 7 ' <<<"${output}")" -eq 2 ]
+}
+
 @test "only a teacher gets text, and only pooling the times of words, if text is what was said" {
     run "${slu}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 7
     [[ "$(grep acoustic_frames <<<"${output}")" == *"--hf_model downloads/minilm"* ]]

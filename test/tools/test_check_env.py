@@ -122,6 +122,17 @@ def test_set_up_takes_an_interrupted_run_up(set_up):
     assert "venv --quiet" not in calls
 
 
+def test_set_up_removes_nothing_that_it_has_not_made(set_up):
+    home = set_up.folder / "home"
+    home.mkdir()
+    (home / "thesis.txt").write_text("years")
+    result, _ = set_up(KD_VENV=str(home))
+    assert result.returncode == 1 and f"{home} is no virtual environment, and not empty" in result.stderr
+    assert (home / "thesis.txt").read_text() == "years"
+    (home / "thesis.txt").unlink()
+    assert set_up(KD_VENV=str(home))[0].returncode == 0
+
+
 def test_set_up_follows_a_changed_lock(set_up):
     set_up()
     lock = set_up.folder / "tools/requirements.lock"

@@ -26,16 +26,16 @@ decode_set() {
     out=${exp}/$(tag_of "${config}")/$3
     jobs=$(num_jobs "${inference_nj}" "${from}/wav.scp")
     lm=$(value_of lm "${config}")/valid.loss.ave.pth
-    once "${from}/split${jobs}utt/.done" "${from}"/{wav.scp,text,utt2num_samples} -- \
+    once "${from}/split${jobs}utt/.done" "${from}"/{wav.scp,text,audio_sum} -- \
         python3 -m espnet2_kd.bin.data_dir split --num "${jobs}" "${from}"
-    once "${out}/logdir/.done" "${from}"/{wav.scp,text,utt2num_samples} "${config}" "${lm}" "${exp}/${inference_asr_model}" -- \
+    once "${out}/logdir/.done" "${from}"/{wav.scp,text,audio_sum} "${config}" "${lm}" "${exp}/${inference_asr_model}" -- \
         "${decode_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${out}/logdir/decode.JOB.log" \
-        python3 -m espnet2_kd.bin.decode "${model[@]}" \
+        python3 -m espnet2_kd.bin.decode --force "${model[@]}" \
         --data_dir "${from}/split${jobs}utt/JOB" --output_dir "${out}/logdir/output.JOB"
     once "${out}/.decoded" "${out}/logdir/.done" -- join_parts "${jobs}" "${out}" text token score
-    once "${out}/.streamed" "${from}"/{wav.scp,text,utt2num_samples} "${config}" "${lm}" {"${exp}","${aligner}"}/"${inference_asr_model}" -- \
+    once "${out}/.streamed" "${from}"/{wav.scp,text,audio_sum} "${config}" "${lm}" {"${exp}","${aligner}"}/"${inference_asr_model}" -- \
         "${decode_command[@]}" --follow '[0-9]+/[0-9]+' "${out}/stream.log" \
-        python3 -m espnet2_kd.bin.stream "${model[@]}" --data_dir "${from}" --max_utts "${NUM_STREAM_UTTS}" \
+        python3 -m espnet2_kd.bin.stream --force "${model[@]}" --data_dir "${from}" --max_utts "${NUM_STREAM_UTTS}" \
         --num_threads 1 --align_exp "${aligner}" --output_dir "${out}"
 }
 

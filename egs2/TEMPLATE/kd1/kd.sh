@@ -157,29 +157,34 @@ stage_1_data() {
 # format_set SET OUT OPTION...: writes the audio of data/SET into OUT in one format and one sampling rate.
 format_set() {
     local from=data/$1 to=$2
-    local -a inputs=("${from}"/{wav.scp,segments,text,utt2spk})
+    local -a inputs=("${from}"/{wav.scp,segments,text,utt2spk,label,transcript,utt2lang,spk2gender} "${to}/.source")
     local -a options=(--fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "${@:3}")
     [[ -z ${ref_channel} ]] || options+=(--ref_channel "${ref_channel}")
     ! "${allow_pipes}" || options+=(--allow_pipes true)
     ((skip_bad_audio == 0)) || options+=(--skip_bad_audio "${skip_bad_audio}")
-    if is_local "${train_cmd}"; then
-        once "${to}/.done" "${inputs[@]}" -- python3 -m espnet2_kd.bin.format_audio "${options[@]}" "${from}" "${to}"
+    "${dry_run}" || { mkdir -p "${to}" && python3 -m espnet2_kd.bin.data_dir state "${from}" >"${to}/.source"; }
+    if "${dry_run}" && is_local "${train_cmd}"; then
+        format_parts "${from}" "${to}" "${options[@]}"
     else
-        once "${to}/.done" "${inputs[@]}" -- format_parts "${from}" "${to}" "${options[@]}" --nj 1
+        once "${to}/.done" "${inputs[@]}" -- format_parts "${from}" "${to}" "${options[@]}"
     fi
 }
 
-# format_parts FROM TO OPTION...: as format_audio, in an array of jobs whose parts are then put together.
+# format_parts FROM TO OPTION...: here, or on a cluster in an array of jobs whose parts are then put together.
 format_parts() {
     local from=$1 to=$2 jobs part
     local -a parts=()
+    if is_local "${train_cmd}"; then
+        run python3 -m espnet2_kd.bin.format_audio "${@:3}" "${from}" "${to}"
+        return
+    fi
     jobs=$(num_jobs "${nj}" "${from}/utt2spk")
     for ((part = 1; part <= jobs; part++)); do
         parts+=("${to}/parts${jobs}/${part}")
     done
     python3 -m espnet2_kd.bin.data_dir split --num "${jobs}" "${from}" "${to}/split${jobs}"
     "${train_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${to}/format.JOB.log" \
-        python3 -m espnet2_kd.bin.format_audio "${@:3}" "${to}/split${jobs}/JOB" "${to}/parts${jobs}/JOB"
+        python3 -m espnet2_kd.bin.format_audio "${@:3}" --nj 1 "${to}/split${jobs}/JOB" "${to}/parts${jobs}/JOB"
     python3 -m espnet2_kd.bin.data_dir combine "${to}" "${parts[@]}"
 }
 
@@ -195,8 +200,9 @@ stage_2_feats() {
         [[ ${dset} == "${valid_set}" ]] || format_set "${dset}" "${dumpdir}/raw/${dset}"
     done
     for dset in "${train_set}" "${valid_set}" "${unlabelled_list[@]}"; do
-        once "${dumpdir}/raw/${dset}/.filtered" "${org}/${dset}"/{wav.scp,text,utt2num_samples} -- \
-            python3 -m espnet2_kd.bin.data_dir filter --fs "${fs}" \
+        # For each kind of tokens anew, as check_labels leaves out what has too many of them.
+        once "${dumpdir}/raw/${dset}/.filtered" "${org}/${dset}"/{wav.scp,text,utt2num_samples,audio_sum,utt2spk,label,transcript} -- \
+            env TOKENS="${token_name}" python3 -m espnet2_kd.bin.data_dir filter --fs "${fs}" \
             --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
             "${org}/${dset}" "${dumpdir}/raw/${dset}"
     done
@@ -234,8 +240,7 @@ stage_3_stats() {
     local -a train_argv inputs
     need 2 {"${train_dir}","${valid_dir}"}/wav.scp "${token_dir}/tokens.txt"
     mapfile -t inputs < <(with_bases "${config_list[0]}")
-    # Audio may change behind the same paths; its lengths then tell.
-    inputs+=({"${train_dir}","${valid_dir}"}/{wav.scp,text,utt2num_samples} "${token_dir}/tokens.txt")
+    inputs+=({"${train_dir}","${valid_dir}"}/{wav.scp,text,audio_sum} "${token_dir}/tokens.txt")
     jobs=$(num_jobs "${nj}" "${train_dir}/wav.scp" "${valid_dir}/wav.scp")
     asr_train "${logdir}/stats.JOB" --config "${config_list[0]}" --collect_stats true --ngpu 0 \
         --train_shape_file "${logdir}/train.JOB.scp" --valid_shape_file "${logdir}/valid.JOB.scp"
@@ -256,7 +261,7 @@ train() {
     [[ -z ${confidence} ]] || add_pseudo_labels "${exp}" "${teacher}" "${confidence}"
     local -a inputs options=() machines launcher processes train_argv
     mapfile -t inputs < <(with_bases "${config}")
-    inputs+=("${token_dir}/tokens.txt" "${train_dir}"/{wav.scp,text})
+    inputs+=("${token_dir}/tokens.txt" "${train_dir}"/{wav.scp,text,audio_sum})
     noise=$(value_of noise_scp "${config}")
     [[ -z ${noise} ]] || inputs+=("${noise}")
     for part in train valid; do
@@ -270,7 +275,7 @@ train() {
         name_teacher "${config}" "${teacher}"
     fi
     if [[ -n $(value_of unlabelled_ratio "${config}") ]]; then
-        inputs+=("${unlabelled_dir}"/{wav.scp,utt2num_samples})
+        inputs+=("${unlabelled_dir}"/{wav.scp,utt2num_samples,audio_sum})
         options+=(--unlabelled_data_path_and_name_and_type "${unlabelled_dir}/wav.scp,speech,${audio_type}"
             --unlabelled_shape_file "${unlabelled_dir}/utt2num_samples")
     fi

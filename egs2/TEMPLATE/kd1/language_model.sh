@@ -4,7 +4,7 @@
 # train_lm: trains lm_config into exp/lm_<config> on the transcripts, or on the sentences of lm_train_text.
 train_lm() {
     local exp part threads=${num_threads}
-    local -a text=(--text "${train_dir}/text") argv
+    local -a text=(--text "${train_dir}/text") argv inputs
     exp=${expdir}/lm_$(basename "${lm_config}" .yaml)
     [[ -z ${lm_train_text} ]] || text=(--text "${lm_train_text}" --no_ids)
     ((threads > 0)) || threads=$((ngpu > 0 ? 1 : cores))
@@ -20,7 +20,8 @@ train_lm() {
             --"${part}_shape_file" "${exp}/${part}/text_shape.word")
     done
     ! "${force_resume}" || argv+=(--force_resume true)
-    once "${exp}/.done" "${lm_config}" "${exp}"/{train,valid}/text -- \
+    mapfile -t inputs < <(with_bases "${lm_config}")
+    once "${exp}/.done" "${inputs[@]}" "${exp}"/{train,valid}/text -- \
         "${cuda_command[@]}" --rotate --gpu "${ngpu}" --num-threads "${threads}" \
         --follow '[0-9]+/[0-9]+epoch started|epoch results' "${exp}/train.log" "${argv[@]}"
 }

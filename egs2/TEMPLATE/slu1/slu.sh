@@ -28,6 +28,10 @@ local_data_opts=""        # more options for local/data.sh
 synthetic=false           # let local/data.sh make up a tiny corpus of the same layout, to try the recipe out
 speed_perturb_factors=""  # copies of the training set at these speeds for the recogniser, e.g. "0.9 1.0 1.1"
 min_wav_duration=0.1      # shorter training utterances are dropped (seconds)
+max_wav_duration=20       # longer ones too
+ref_channel=""            # which channel of files with several: a number from 0, or mix for their mean
+skip_bad_audio=0          # leave out up to so many bad recordings of a set, with a report, instead of failing
+allow_pipes=false         # run the commands that wav.scp has in place of files, while audio is formatted
 token_type=char           # of the recogniser: bpe, char or word
 nbpe=30                   # size of its BPE vocabulary
 train_set=""              # name of the training set
@@ -142,7 +146,8 @@ recognise() {
     "${TEMPLATE}/kd1/kd.sh" --stage "$1" --stop_stage "$1" --dry_run "${dry_run}" --nj "${nj}" --ngpu "${ngpu}" --num_nodes "${num_nodes}" \
         --num_threads "${num_threads}" --force_resume "${force_resume}" --dumpdir "${dumpdir}" --expdir "${expdir}" \
         --local_data_opts "${local_data_opts}" --synthetic "${synthetic}" \
-        --speed_perturb_factors "${speed_perturb_factors}" --min_wav_duration "${min_wav_duration}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
+        --speed_perturb_factors "${speed_perturb_factors}" --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
+        --ref_channel "${ref_channel}" --skip_bad_audio "${skip_bad_audio}" --allow_pipes "${allow_pipes}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
         --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" --unlabelled_set "${unlabelled_set}" --asr_args "${acoustic_args}" \
         --teacher_config "${config}" --distill_configs "${config}" --inference_asr_model "${acoustic_model}" --inference_config "" "${@:2}"
 }
@@ -205,7 +210,7 @@ make_noisy() {
         mkdir -p "${dumpdir}/noisy"
         find -L "${source}" -type f -printf '%P %s %T@\n' | LC_ALL=C sort >"${recordings}"
     fi
-    once "${to}/.done" "${from}"/{wav.scp,text,label,utt2num_samples} "${recordings}" -- \
+    once "${to}/.done" "${from}"/{wav.scp,text,label,audio_sum} "${recordings}" -- \
         python3 -m espnet2_kd.bin.add_noise --snr "$(snr_of "$3")" --noise "${source}" "${options[@]}" --nj "${local_nj}" \
         "${from}" "${to}"
     formatted+=("${to}")
@@ -245,7 +250,7 @@ stage_5_frames() {
     ! "${spoken_text}" || ! pools_tokens "${intent_config_list[@]}" || options+=(--hf_model "${text_model}")
     ((ngpu == 0)) || options+=(--device cuda)
     for dset in "${formatted[@]}"; do
-        inputs+=("${dset}"/{wav.scp,text,label,utt2num_samples,.done})
+        inputs+=("${dset}"/{wav.scp,text,label,audio_sum})
     done
     once "${frames_dir}/.done" "${inputs[@]}" -- \
         "${decode_command[@]}" --follow '[0-9]+/[0-9]+|frames of' "${frames_dir}/frames.log" \
