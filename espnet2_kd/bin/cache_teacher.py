@@ -132,7 +132,7 @@ def _inputs(args: argparse.Namespace, kind: str) -> tuple[list[str], list[CacheI
     from espnet2_kd.tasks.cache_inputs import NoiseInput, SpeechInput, TextInput
 
     if TEACHERS.classes[kind].reads != "text":
-        return [], [NoiseInput(args.fs), *(SpeechInput(path, args.fs, args.batch_seconds) for path in args.data_dir)]
+        return [], [NoiseInput(), *(SpeechInput(path, args.fs, args.batch_seconds) for path in args.data_dir)]
     if not args.token_dir:
         raise ConfigError(
             f"teacher {kind} reads the student's labels: give its token list, --token_dir data/token_list/..."

@@ -26,6 +26,9 @@ def run_task(task: Any, cmd: list[str]) -> argparse.Namespace | None:
     from espnet2.train.distributed_utils import get_rank
     from torch.multiprocessing import ProcessExitedException
 
+    from espnet2_kd.asr.load import ExperimentError
+    from espnet2_kd.asr.model_pack import PackError
+    from espnet2_kd.data.problems import DataError
     from espnet2_kd.kd.registry import ConfigError
     from espnet2_kd.tasks.interruption import INTERRUPTED, SIGNALS, Interrupted, caught
     from espnet2_kd.tasks.training_error import TrainingError
@@ -38,7 +41,7 @@ def run_task(task: Any, cmd: list[str]) -> argparse.Namespace | None:
     warnings.filterwarnings("ignore", "`torch.cuda.amp.autocast", FutureWarning)
     try:
         task.main(cmd=cmd)
-    except (ConfigError, TrainingError, DiskFull) as error:
+    except (ConfigError, DataError, ExperimentError, PackError, TrainingError, DiskFull) as error:
         logging.error("%s", error)
         sys.exit(1)
     except ProcessExitedException as error:

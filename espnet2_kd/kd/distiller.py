@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from espnet2_kd.kd.heads import HEADS
 from espnet2_kd.kd.lattice import LatticeRows
+from espnet2_kd.kd.processes import alone, together
 from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.term import Term
@@ -44,6 +45,10 @@ class Distiller(nn.Module):
             keywords = HEADS.parse(term.head, where)[1]
             injected: dict[str, Any] = {"in_size": s.x.shape[-1], "teacher_size": t.x.shape[-1]}
             name = HEADS.parse(term.head, where)[0]
+            if name in ("nonstreaming", "frame_rate") and s.lens is None:
+                raise ConfigError(
+                    f"{where}: head {name} wants frames, but {term.student!r} gives one vector for an utterance"
+                )
             if name == "nonstreaming" and "lstm" not in keywords:
                 injected["lstm"] = "future" in term.reads
             if term.per == "token" and s.lens is None:
@@ -65,6 +70,9 @@ class Distiller(nn.Module):
                     raise ConfigError(
                         f"{where}: {out[key].x.shape[-1]} student and {t.x.shape[-1]} teacher dimensions; use `head: projection`"
                     )
+            # What a loss does not like it says now, and not when the first batch comes.
+            with torch.no_grad(), torch.random.fork_rng(), alone():
+                _values(term, [self.compared(term, (student, teacher))], s.x.device.type)
 
     def _head_of(self, name: Any, where: str) -> nn.Module:
         if name not in self.heads:
@@ -124,9 +132,7 @@ class Distiller(nn.Module):
             if unlabelled is not None and self.serves(term, unlabelled):
                 passes.append(unlabelled)
             sides = [self.compared(term, taps) for taps in passes]
-            # Sums over time and softmaxes over many keys lose digits in half precision.
-            with torch.autocast(labelled[0][term.student].x.device.type, enabled=False):
-                values = {name: torch.cat([loss(*side) for side in sides]) for name, (loss, _) in term.losses.items()}
+            values = _values(term, sides, labelled[0][term.student].x.device.type)
             counts[number] = _count(term, sides)
             sums.append({name: value.sum() for name, value in values.items()})
         means = 1.0 / counts.clamp(min=1.0) * _corrections(counts, weight)
@@ -140,6 +146,13 @@ class Distiller(nn.Module):
         if self.training:
             self.step += 1
         return total, stats
+
+
+def _values(term: Term, sides: list[tuple[dict[str, Seq], dict[str, Seq]]], device: str) -> dict[str, Tensor]:
+    """Log name -> losses of the utterances of all passes."""
+    # Sums over time and softmaxes over many keys lose digits in half precision.
+    with torch.autocast(device, enabled=False):
+        return {name: torch.cat([loss(*side) for side in sides]) for name, (loss, _) in term.losses.items()}
 
 
 def _count(term: Term, sides: list[tuple[dict[str, Seq], dict[str, Seq]]]) -> float:
@@ -156,8 +169,7 @@ def _corrections(counts: Tensor, weight: Tensor | None) -> Tensor:
     ESPnet2's trainer averages the losses of the processes by their weights: the labelled utterances of most models, the labels
     of a CIF recogniser. A mean over anything else would have to be weighted by the number of that.
     """
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if weight is None or not distributed:
+    if weight is None or not together():
         return torch.ones_like(counts)
     here = torch.cat((counts, weight.detach().reshape(1).to(counts))).to(weight.device)
     everywhere = here.clone()

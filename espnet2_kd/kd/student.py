@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from espnet2_kd.kd.distiller import Distiller, Taps
+from espnet2_kd.kd.lattice import JOINT
 from espnet2_kd.kd.registry import ConfigError, nearest
 from espnet2_kd.kd.taps import record, resolve_lens, tellers
 from espnet2_kd.kd.teachers.teacher import Teacher
@@ -133,7 +134,10 @@ def compile_layers(model: nn.Module, backend: str) -> list[str]:
         raise ConfigError(f"compile {backend!r}: {nearest(backend, known)}")
     paths: set[str] = set()
     if isinstance(model, Distilled):
-        paths = model.kd.student_paths | model.__dict__["teacher"].shared_paths(model)
+        teacher: Teacher = model.__dict__["teacher"]
+        paths = model.kd.student_paths | teacher.shared_paths(model)
+        if getattr(teacher, "model", None) is model:
+            paths |= teacher.paths
     try:
         layers = list(model.get_submodule(LAYERS).named_children())
     except AttributeError:
@@ -142,8 +146,9 @@ def compile_layers(model: nn.Module, backend: str) -> list[str]:
     for name, layer in layers:
         path = f"{LAYERS}.{name}"
         if not any(tap.startswith(f"{path}.") for tap in paths):
-            # Lengths differ from batch to batch: sizes are symbols, or every one would be compiled.
-            layer.forward = torch.compile(layer.forward, backend=backend, dynamic=True)
+            # Sizes that change from batch to batch become symbols at the second one. Not from the start: of two sizes that are
+            # equal by chance, such as a layer's width and the attention's blocks, torch would make one symbol.
+            layer.forward = torch.compile(layer.forward, backend=backend)
             compiled.append(path)
     logging.info("torch.compile (%s): %d of %d layers of the encoder", backend, len(compiled), len(layers))
     return compiled
@@ -171,6 +176,11 @@ def distill(
             speech could serve.
     """
     terms = parse_terms(kd_terms)
+    if JOINT in {path.split(":")[0] for term in terms for path in (term.student, term.teacher)}:
+        # It would call the joint network again, beside the lattice, whenever the model is evaluated.
+        if getattr(model, "error_calculator_trans", None) is not None:
+            logging.warning("a term reads the transducer's lattice: cer_transducer and wer_transducer are not reported")
+            model.error_calculator_trans = None
     teacher.join(model)
     for term in terms:
         term.teacher_attention = teacher.attention

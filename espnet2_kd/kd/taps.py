@@ -74,7 +74,8 @@ def as_seq(value: Any) -> Seq:
             if not isinstance(other, Tensor):
                 continue
             if other.dtype == torch.bool and other.shape[0] == value.shape[0] and other.shape[-1] == value.shape[1]:
-                lens = other.reshape(other.shape[0], -1, other.shape[-1])[:, 0].sum(-1)
+                # Of all rows: a decoder's are causal, and its first sees one token.
+                lens = other.reshape(other.shape[0], -1, other.shape[-1]).any(1).sum(-1)
                 break
             if not other.is_floating_point() and other.shape == value.shape[:1]:
                 lens = other

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
+from torch import nn
+
 from espnet2_kd.kd.heads import HEADS
+from espnet2_kd.kd.heads.nonstreaming import NonStreaming
 from espnet2_kd.kd.losses import LOSSES
 from espnet2_kd.kd.match import MATCHES
 from espnet2_kd.kd.registry import ConfigError, as_keywords, nearest
@@ -70,6 +74,16 @@ class Term:
         return taps
 
 
+def _check_shift(term: Term, head: Mapping[str, Any], where: str) -> None:
+    """A mask that hides frames must hide the one that is predicted."""
+    hidden = head.get("shift", signature(NonStreaming).parameters["shift"].default)
+    for loss, _ in term.losses.values():
+        if "future" in loss.reads and head.get("mask", "none") != "none" and loss.shift != hidden:
+            raise ConfigError(
+                f"{where}: the `future` loss predicts {loss.shift} frames ahead and the mask of the head is for {hidden}: give both the same `shift`"
+            )
+
+
 def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
     """Check and build the list `kd_terms` of a config.
 
@@ -100,6 +114,10 @@ def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
             )
         if name in (t.name for t in terms):
             raise ConfigError(f"{where}: two terms are named {name!r}")
+        if hasattr(nn.ModuleDict, name):
+            raise ConfigError(
+                f"{where}: {name!r} is a name that torch keeps for itself; take another, such as {name}_term"
+            )
         if ("loss" in spec) == ("losses" in spec):
             raise ConfigError(f"{where}: give either `loss` with `weight`, or `losses`")
         term = Term(name, str(spec["student"]), str(spec.get("teacher", spec["student"])), spec.get("head", "identity"))
@@ -124,10 +142,16 @@ def parse_terms(specs: list[Mapping[str, Any]]) -> list[Term]:
                     raise ConfigError(f"{where}: loss {loss!r} has no `weight`")
                 weight = build_schedule(keywords.pop("weight"), where)
                 term.losses[f"{name}_{loss}"] = (LOSSES.build({loss: keywords}, where), weight)
+        for log_name in term.losses:
+            if owner := next((t.name for t in terms if log_name in t.losses), None):
+                raise ConfigError(
+                    f"{where}: loss_kd_{log_name} in the log would be that of term {owner!r}, too; rename one"
+                )
         if "future" in term.reads:
             head, keywords = HEADS.parse(term.head, where)
             if head != "nonstreaming" or keywords.get("lstm") is False:
                 raise ConfigError(f"{where}: the `future` loss reads the LSTM of a `nonstreaming` head")
+            _check_shift(term, keywords, where)
         if term.maps and (len(term.losses) > 1 or HEADS.parse(term.head, where)[0] != "identity"):
             raise ConfigError(
                 f"{where}: attention maps are compared by themselves; give this term no head and no other loss"

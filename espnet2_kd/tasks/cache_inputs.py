@@ -14,7 +14,7 @@ from espnet2_kd.asr.utterances import Utterances
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.problems import Problem
 from espnet2_kd.data.tokenizer import TokenSet
-from espnet2_kd.kd.teachers.cached import probe_ids
+from espnet2_kd.kd.teachers.cached import PROBE_SAMPLES, probe_ids
 from espnet2_kd.kd.teachers.units import text_key
 
 Batches = Iterator[tuple[list[str], dict[str, Any]]]
@@ -35,19 +35,19 @@ class CacheInput(Protocol):
 
 
 class NoiseInput:
-    """The two utterances that a model is built with, a second of noise each."""
+    """The two utterances that a model is built with, `PROBE_SAMPLES` of noise each."""
 
     name = "probe"
 
-    def __init__(self, fs: int) -> None:
-        self.fs, self.entries = fs, probe_ids(2)
+    def __init__(self) -> None:
+        self.entries = probe_ids(2)
         self.problems: list[Problem] = []
 
     def size(self, entry: str) -> int:
-        return self.fs
+        return PROBE_SAMPLES
 
     def batches(self, entries: Collection[str]) -> Batches:
-        noise = torch.randn(2, self.fs, generator=torch.Generator().manual_seed(0)) * 0.1
+        noise = torch.randn(2, PROBE_SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.1
         yield self.entries, _speech_batch(dict(zip(self.entries, noise, strict=True)))
 
 

@@ -22,7 +22,7 @@ from espnet2_kd.kd.inheritance import inherit
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.student import compile_layers, distill, use_autocast
 from espnet2_kd.kd.teachers import TEACHERS
-from espnet2_kd.kd.teachers.cached import CachedTextTeacher, cached_teacher, why_not_cached
+from espnet2_kd.kd.teachers.cached import PROBE_SAMPLES, CachedTextTeacher, cached_teacher, why_not_cached
 from espnet2_kd.kd.teachers.teacher import Teacher
 from espnet2_kd.kd.term import parse_terms
 from espnet2_kd.tasks.guarded import guarded
@@ -133,7 +133,7 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                 distill(model, teacher, args.kd_terms, probe, unlabelled)
             elif args.teacher is not None and not args.teacher_init:
                 raise ConfigError("a teacher is given but no kd_terms; list what to distil, or remove the teacher")
-            if args.compile:
+            if getattr(args, "compile", None):  # configurations of earlier versions have not got it
                 compile_layers(model, args.compile)
             return model
 
@@ -218,7 +218,7 @@ def probe_batch(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, A
     """
     generator = torch.Generator().manual_seed(0)
     input_size = getattr(args, "input_size", None)
-    shape = (2, 16000) if input_size is None else (2, 100, input_size)
+    shape = (2, PROBE_SAMPLES) if input_size is None else (2, 100, input_size)
     batch = {
         "speech": torch.randn(shape, generator=generator) * 0.1,
         "speech_lengths": torch.full((2,), shape[1]),

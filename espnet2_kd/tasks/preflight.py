@@ -11,6 +11,7 @@ from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.torch_utils.device_funcs import to_device
 from espnet2.train.trainer import autocast_args
 
+from espnet2_kd.kd.processes import alone
 from espnet2_kd.tasks.training_data import TrainingIterFactory
 from espnet2_kd.tasks.training_error import describe, memory_error
 
@@ -60,7 +61,8 @@ def _step(
     model.train()
     try:
         with torch.autocast(device, enabled=use_amp, **autocast_args if use_amp else {}):
-            found = model(**batch)
+            with alone():  # another process may have another number of batches here
+                found = model(**batch)
             loss = found["loss"] if isinstance(found, dict) else found[0]
         loss.sum().backward()
     finally:

@@ -12,6 +12,7 @@ from espnet2.train.reporter import SubReporter
 from espnet2.train.trainer import TrainerOptions
 
 from espnet2_kd.asr.firing import firings
+from espnet2_kd.kd.processes import alone
 from espnet2_kd.kd.student import Distilled, compare_tokens
 from espnet2_kd.report.cif_plots import plot_firing, plot_similarity
 from espnet2_kd.tasks.guard import GuardedTrainer
@@ -33,13 +34,15 @@ class PicturingTrainer(GuardedTrainer):
         """As ESPnet2's, once an epoch; pictures go to `<output_dir>/<utterance>/`."""
         bare = getattr(model, "module", model)
         if not hasattr(bare, "cif"):
-            super().plot_attention(model, output_dir, summary_writer, iterator, reporter, options)
+            with alone():  # only the first process draws
+                super().plot_attention(model, output_dir, summary_writer, iterator, reporter, options)
             return
         bare.eval()
         for utts, batch in iterator:
             batch = to_device(batch, "cuda" if options.ngpu > 0 else "cpu")
             if output_dir is not None and not options.no_forward_run:
-                draw(bare, {**batch, "utt_id": utts}, output_dir, f"{reporter.get_epoch()}ep")
+                with alone():
+                    draw(bare, {**batch, "utt_id": utts}, output_dir, f"{reporter.get_epoch()}ep")
             reporter.next()
 
 

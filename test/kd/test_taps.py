@@ -77,3 +77,10 @@ def test_lengths_are_inherited_from_a_tap_with_the_same_frames():
         resolve_lens({"encoder": (X, LENS, None), "q": torch.randn(2, 9, 8)}, {})
     with pytest.raises(ConfigError, match="the batch's `text`"):
         resolve_lens({"encoder": (X, LENS, None), "joint": torch.randn(2, 3, 5, 7)}, {})
+
+
+def test_lengths_of_a_decoder_layer_are_not_those_of_its_first_row():
+    """Its mask is causal: the first token sees itself alone."""
+    lens = torch.tensor([5, 3])
+    causal = torch.ones(5, 5, dtype=torch.bool).tril() & (torch.arange(5) < lens[:, None])[:, None]
+    assert as_seq((torch.zeros(2, 5, 4), causal)).lens.tolist() == [5, 3]

@@ -116,7 +116,6 @@ def test_every_term_is_logged_and_learns(student):
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-@pytest.mark.parametrize("distilled", [True, False])
 def outcome(model: torch.nn.Module) -> tuple[dict, list[torch.Tensor]]:
     """Stats and gradients of a batch, the same dropout every time."""
     model.train().zero_grad()
@@ -162,6 +161,7 @@ def test_layers_are_compiled_but_those_with_a_tap_inside(tmp_path, teacher):
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
+@pytest.mark.parametrize("distilled", [True, False])
 def test_parts_can_start_as_the_teachers(tmp_path, teacher, distilled):
     parts = ["decoder", "joint_network.lin_dec", "joint_network.lin_out"]
     terms = [{"name": "l2", "student": "encoder.encoders.1", "head": "projection", "loss": "distance", "weight": 0.1}]
@@ -413,6 +413,14 @@ def test_dumped_features_replace_the_teacher(teacher, tmp_path):
         ({"teacher_conf": {"expp": "x"}}, "did you mean exp"),
         ({"autocast": "float16"}, "bfloat16 is what can be; for float16 on a GPU set `use_amp: true`"),
         ({"compile": "inducter"}, "did you mean inductor"),
+        ({"kd_terms": [{**TERMS[4], "loss": {"relation": {"num_heads": 3}}}]}, "does not split into 3 heads"),
+        ({"kd_terms": [{**TERMS[3], "loss": {"output_kl": {"collapsed": True}}}]}, "needs the lattice of a transducer"),
+        ({"kd_terms": [{**TERMS[4], "name": "values"}]}, "'values' is a name that torch keeps for itself"),
+        ({"kd_terms": [TERMS[0], {**TERMS[3], "name": "l2_future"}]}, "would be that of term 'l2', too"),
+        ({"kd_terms": [{**TERMS[0], "losses": {"future": {"weight": 1.0, "shift": 1}}}]}, "give both the same `shift`"),
+        ({"kd_terms": [{**TERMS[4], "loss": {"relation": {"num_heads": 0}}}]}, "num_heads 0 must be at least 1"),
+        ({"kd_terms": [{**TERMS[0], "head": {"nonstreaming": {"num_heads": 0}}}]}, "does not split into 0 heads"),
+        ({"kd_terms": [{**TERMS[4], "head": {"frame_rate": {"up": 0}}}]}, "2 or more"),
     ],
 )
 def test_contradicting_options_are_refused(teacher, tmp_path, change, words):
@@ -421,6 +429,54 @@ def test_contradicting_options_are_refused(teacher, tmp_path, change, words):
         setattr(args, key, value)
     with pytest.raises(ConfigError, match=words):
         KDASRTask.build_model(args)
+
+
+def test_a_teacher_of_other_tokens_is_heard_but_not_read(teacher, tmp_path, monkeypatch):
+    """What it says of labels would be of others; its encoder is as good as any."""
+    args = student_args(tmp_path, teacher, terms=TERMS[:1])
+    swapped = ["<blank>", "<unk>", "c", "b", "a", "<sos/eos>"]
+    (tmp_path / "tokens.txt").write_text("\n".join(swapped) + "\n")
+    KDASRTask.build_model(args)
+    args = student_args(tmp_path, teacher, terms=TERMS[1:2])
+    (tmp_path / "tokens.txt").write_text("\n".join(swapped) + "\n")
+    with pytest.raises(ConfigError, match="teacher taps joint_network: the teacher has other tokens than the student"):
+        KDASRTask.build_model(args)
+
+
+@pytest.mark.parametrize("kind", ["espnet", "dual"])
+def test_error_rates_of_the_transducer_do_not_disturb_its_lattice(teacher, tmp_path, caplog, kind):
+    """In evaluation mode ESPnet2 decodes with the joint network after the lattice, whose tap would keep that call."""
+    args = student_args(tmp_path, teacher, terms=TERMS[1:2])
+    args.model_conf = {"ctc_weight": 0.3}  # report_cer and report_wer are ESPnet2's defaults: true
+    if kind == "dual":
+        args.teacher, args.teacher_conf = "dual", {}
+    model = KDASRTask.build_model(args)
+    assert "cer_transducer and wer_transducer are not reported" in caplog.text
+    stats = model.eval()(**batch())[1]
+    assert float(stats["loss_kd_token"]) > 0
+
+
+def test_a_student_of_a_dual_teacher_is_compiled_around_its_taps(tmp_path):
+    relation = {"name": "r", "student": "encoder.encoders.0", "loss": {"relation": {"num_heads": 2}}, "weight": 0.1}
+    head = {"nonstreaming": {"num_heads": 2}}
+    args = student_args(tmp_path, tmp_path, terms=[{**relation, "head": head}], compile="aot_eager")
+    args.teacher, args.teacher_conf = "dual", {}
+    model = KDASRTask.build_model(args)
+    # The student's side is the branch, the teacher's are the projections inside the layer.
+    assert ["forward" in layer.__dict__ for layer in model.encoder.encoders] == [False, True]
+    torch._dynamo.reset()
+    assert outcome(model)[0]["loss_kd_r"] > 0
+
+
+def test_layers_as_wide_as_the_blocks_of_attention_are_compiled(tmp_path, teacher):
+    """Torch makes one symbol of sizes that are equal by chance."""
+    args = student_args(tmp_path, teacher, terms=[{**TERMS[3], "weight": 0.1}], compile="aot_eager")
+    args.encoder_conf = {**args.encoder_conf, "output_size": 16, "left_ms": 640}
+    model = KDASRTask.build_model(args).train()
+    torch._dynamo.reset()
+    for length in (24000, 31000, 40000):
+        data = batch() | {"speech": torch.randn(2, length), "speech_lengths": torch.tensor([length, length // 2])}
+        model(**data)[0].backward()
 
 
 def test_another_subsampling_is_refused(teacher, tmp_path):

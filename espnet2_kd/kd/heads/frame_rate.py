@@ -24,7 +24,7 @@ class FrameRate(nn.Module):
 
     def __init__(self, in_size: int, teacher_size: int, up: int | None = None, down: int | None = None) -> None:
         super().__init__()
-        if (up is None) == (down is None) or (up or down) < 2:
+        if (up is None) == (down is None) or (down if up is None else up) < 2:
             raise ConfigError("frame_rate: give `up: n` or `down: n`, 2 or more")
         self.up, self.down = up or 1, down or 1
         self.linear = nn.Linear(in_size, teacher_size * self.up)

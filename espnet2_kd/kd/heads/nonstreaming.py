@@ -79,7 +79,7 @@ class NonStreaming(nn.Module):
         size = size or teacher_size
         if mask not in MASKS:
             raise ConfigError(f"nonstreaming: mask {mask!r}; one of {', '.join(MASKS)}")
-        if size % num_heads:
+        if num_heads < 1 or size % num_heads:
             raise ConfigError(f"nonstreaming: size {size} does not split into {num_heads} heads")
         if shift < 1:
             raise ConfigError(f"nonstreaming: shift {shift} must be at least 1 frame")

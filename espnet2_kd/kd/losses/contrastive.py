@@ -9,6 +9,7 @@ from torch import Tensor
 
 from espnet2_kd.kd.losses import LOSSES
 from espnet2_kd.kd.losses.reduction import check_reduction, per_utterance
+from espnet2_kd.kd.processes import together
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 
@@ -87,7 +88,7 @@ class Contrastive:
 
 def gathered(rows: Tensor) -> tuple[Tensor, int]:
     """The rows `(n, ...)` of all processes, in the order of their ranks, and where one's own begin; no gradient flows back."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not together():
         return rows, 0
     sizes = [torch.zeros((), dtype=torch.long, device=rows.device) for _ in range(dist.get_world_size())]
     dist.all_gather(sizes, torch.tensor(len(rows), device=rows.device))

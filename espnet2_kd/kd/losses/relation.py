@@ -97,6 +97,8 @@ class Relation:
     reads = ("q", "k", "v")
 
     def __init__(self, num_heads: int, reduction: str = "sum") -> None:
+        if num_heads < 1:
+            raise ConfigError(f"relation: num_heads {num_heads} must be at least 1")
         self.num_heads = num_heads
         self.reduction = check_reduction(reduction)
 

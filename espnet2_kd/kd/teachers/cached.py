@@ -23,6 +23,7 @@ from espnet2_kd.kd.teachers.units import Units, text_key
 from espnet2_kd.kd.term import Term
 
 PROBE = "<probe>"  # the batch that a model is built with; no utterance has such an id
+PROBE_SAMPLES = 16000  # of each of its utterances, at any rate
 REDO = "run the caching again: it makes only what is missing"
 
 

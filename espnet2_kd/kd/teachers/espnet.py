@@ -40,14 +40,25 @@ class ModelTeacher(Teacher):
         self.model = model.eval().requires_grad_(False)
         self.input = input
         self.paths: set[str] = set()
+        self.student_tokens: list[str] | None = None
         # In eval mode ESPnet2 models decode every batch to report error rates; a teacher's are not wanted.
         for calculator in ("error_calculator", "error_calculator_trans"):
             if getattr(model, calculator, None) is not None:
                 setattr(model, calculator, None)
 
+    def join(self, student: nn.Module) -> None:
+        self.student_tokens = getattr(student, "token_list", None)
+
     def watch(self, paths: set[str]) -> None:
         for path in paths:
             module_at(self.model, path, "teacher tap")
+        tokens = getattr(self.model, "token_list", None)
+        told = sorted(path for path in paths if not in_encoder(path))
+        if told and None not in (tokens, self.student_tokens) and list(tokens) != list(self.student_tokens):
+            raise ConfigError(
+                f"teacher taps {', '.join(told)}: the teacher has other tokens than the student ({len(tokens)} and "
+                f"{len(self.student_tokens)}), and what it says of labels would be of others; take the same token list, or taps in the encoder"
+            )
         self.paths = set(paths)
 
     def shared_paths(self, student: nn.Module) -> set[str]:

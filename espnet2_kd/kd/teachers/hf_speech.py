@@ -43,7 +43,7 @@ class HFSpeechTeacher(Teacher):
         from transformers import AutoFeatureExtractor, AutoModel
 
         try:
-            whole = AutoModel.from_pretrained(model, trust_remote_code=False)
+            whole = AutoModel.from_pretrained(model, trust_remote_code=False, dtype=torch.float32)
             self.extractor = AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError) as error:
             where = "is no directory here" if not os.path.exists(model) else "cannot be loaded"
