@@ -229,6 +229,17 @@ def test_whisper_hears_half_a_minute(saved):
         teacher.observe({**data, "utt_id": ["utt3", "utt7"]}, {})
 
 
+def test_a_checkpoint_in_half_precision_is_heard_in_float32(saved, tmp_path):
+    model = transformers.AutoModel.from_pretrained(saved("whisper"))
+    model.half().save_pretrained(tmp_path)
+    transformers.WhisperFeatureExtractor().save_pretrained(tmp_path)
+    teacher = HFSpeechTeacher(str(tmp_path))
+    teacher.watch({"layers.1"})
+    speech = torch.randn(2, 16000) * 0.1
+    values = teacher.observe({"speech": speech, "speech_lengths": torch.tensor([16000, 9000])}, {})
+    assert values["layers.1"].x.dtype == torch.float32 and values["layers.1"].x.isfinite().all()
+
+
 def test_wrong_models_are_named(saved, tmp_path):
     with pytest.raises(ConfigError, match="is no directory here"):
         HFSpeechTeacher(str(tmp_path / "none"))
