@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 
 from espnet2_kd.data.problems import one_problem
 from espnet2_kd.report.sclite import find_tool, parse_utterances, read_output, run_tool
-from espnet2_kd.report.trn import speaker_of
+from espnet2_kd.report.trn import speaker_of, split_line
 
 MIN_SPEAKERS = 20
 _RESULT = re.compile(
@@ -76,10 +75,10 @@ def _matched_pairs(first: np.ndarray, second: np.ndarray) -> Mapsswe:
 def _by_segments(first: Path, second: Path) -> Mapsswe:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copyfile(first / "ref.trn", folder / "ref.trn")
+        _copy_trn(first / "ref.trn", folder / "ref.trn")
         sgml = ""
         for title, system in (("A", first), ("B", second)):
-            shutil.copyfile(system / "hyp.trn", folder / f"{title}.trn")
+            _copy_trn(system / "hyp.trn", folder / f"{title}.trn")
             command = [str(find_tool()), "-e", "utf-8", "-s", "-i", "rm", "-r", "ref.trn", "trn", "-h", f"{title}.trn"]
             run_tool([*command, "trn", title, "-o", "sgml", "-f", "0"], folder)
             sgml += (folder / f"{title}.trn.sgml").read_text(encoding="utf-8")
@@ -87,6 +86,14 @@ def _by_segments(first: Path, second: Path) -> Mapsswe:
             # Without a single error there is no segment to compare, and sc_stats crashes.
             return Mapsswe((0, 0), 0, 0.0, 0.0, 0.0, significant=False)
         return _parse(run_tool([str(find_tool("sc_stats")), "-p", "-t", "mapsswe", "-v", "-n", "-"], folder, sgml))
+
+
+def _copy_trn(path: Path, output: Path) -> None:
+    text = read_output(path)
+    for line in text.split("\n")[:-1]:
+        if "-" not in split_line(line)[1]:
+            raise one_problem(path, f"a line without speaker and utterance: {line!r:.80}", "score again")
+    output.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _parse(report: str) -> Mapsswe:

@@ -88,7 +88,7 @@ def with_kd(task: type[AbsTask]) -> type[AbsTask]:
                 "--unlabelled_ratio",
                 type=float,
                 default=0.0,
-                help="How much unlabelled speech comes with a labelled batch: 1.0 is as much again",
+                help="How much unlabelled speech comes with a labelled batch, in what batch_type counts: 1.0 is as much again",
             )
             group.add_argument(
                 "--pseudo_labels",
