@@ -19,7 +19,7 @@ find_noises() {
 }
 
 check_options() {
-    local name
+    local name noise
     expect_stages
     expect_number ngpu num_nodes num_threads
     expect_positive nj nbpe slow_rate
@@ -48,8 +48,8 @@ check_options() {
         if [[ -n ${name} && ! -f ${name} ]]; then
             ((${#noise_list[@]} > 0)) || fail "${acoustic_config}: hears noise; say which: --noises white"
             [[ ${name} == */wav.scp ]] || fail "${acoustic_config}: noise_scp: no such file: ${name}; <folder>/wav.scp is made by stage 2"
-            for name in "${noise_list[@]}"; do
-                require_splits "${name%%=*}"
+            for noise in "${noise_list[@]}"; do
+                require_splits "${noise%%=*}"
             done
         fi
     fi

@@ -351,13 +351,13 @@ stage_7_train() {
 }
 
 stage_8_classify() {
-    local exp
+    local exp dset
     local -a options=()
     ((ngpu == 0)) || options+=(--device cuda)
-    local -a dsets frames
+    local -a dsets frames=()
     mapfile -t dsets < <(all_tests)
-    for exp in "${dsets[@]}"; do
-        frames+=("${frames_dir}/${exp}"/frames.{scp,sha256})
+    for dset in "${dsets[@]}"; do
+        frames+=("${frames_dir}/${dset}"/frames.{scp,sha256})
     done
     for exp in $(all_exps); do
         once "${exp}/${tag}/.done" "${frames[@]}" "${exp}/${intent_model}" -- \
