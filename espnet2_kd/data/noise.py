@@ -241,10 +241,13 @@ def _mix_part(payload: dict) -> dict:
     entries = write_sounds(folder, payload["name"], sounds, fs, options["audio_format"])
     num_samples = {utt: len(samples) for utt, samples in sounds.items()}
     files = sizes(folder, entries)
-    heard = audio_sum(sounds)
     return {
-        **{"entries": entries, "num_samples": num_samples, "audio_sum": heard},
-        **{"drawn": drawn, "bad": bad, "files": files},
+        "entries": entries,
+        "num_samples": num_samples,
+        "audio_sum": audio_sum(sounds),
+        "drawn": drawn,
+        "bad": bad,
+        "files": files,
     }
 
 
