@@ -55,7 +55,9 @@ def guarded(task: type[AbsTask]) -> type[AbsTask]:
         @classmethod
         def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Callable | None:
             preprocess = super().build_preprocess_fn(args, train)
-            return SeededPreprocess(preprocess, args.seed) if train and preprocess is not None else preprocess
+            if not train or preprocess is None:
+                return preprocess
+            return SeededPreprocess(preprocess, args.seed, getattr(args, "quiet_epochs", 0))
 
         @classmethod
         def build_iter_factory(
@@ -105,6 +107,12 @@ def add_arguments(group: Any) -> None:
         type=int,
         default=30,
         help="Fail after so many updates in a row without a finite gradient",
+    )
+    group.add_argument(
+        "--quiet_epochs",
+        type=int,
+        default=0,
+        help="Add noise and reverberation after so many epochs only: words are found sooner in quiet",
     )
     group.add_argument(
         "--trust_init_param",
