@@ -9,8 +9,10 @@ from espnet2_kd.layers.chunk_context import ChunkContext
 SMALLEST_BLOCK = 16
 LARGEST_BLOCK = 64
 # Folding is taken where it computes fewer than so many of the scores of the dense form. Both take equally long at about 0.8
-# of them, for all contexts, lengths and batches of the table in tools/bench/chunk_attention.py.
+# of them, and at 0.6 to 0.7 where blocks are the smallest, whose products are too small to be fast: for all contexts, lengths
+# and batches of the table in tools/bench/chunk_attention.py, on two kinds of CPU.
 FEWER_SCORES = 0.75
+FEWER_SCORES_OF_SMALLEST = 0.6
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class AttentionPlan:
         """Plan for a right-padded batch: lens (B,), T = num_frames."""
         if context.chunk is not None and context.left is not None:
             block = _block_size(context)
-            if _scores_of_folding(num_frames, context, block) < FEWER_SCORES:
+            fewer = FEWER_SCORES if block > SMALLEST_BLOCK else FEWER_SCORES_OF_SMALLEST
+            if _scores_of_folding(num_frames, context, block) < fewer:
                 return cls.folded(lens, num_frames, context, block)
         return cls.dense(lens, num_frames, context)
 
