@@ -298,32 +298,46 @@ def report(args: argparse.Namespace, allocator: str, result: dict) -> None:
 
 
 def long_stream(args: argparse.Namespace) -> None:
-    """Play ``--hour`` seconds to one stream, and print time per chunk and memory at its beginning and end."""
+    """Play ``--hour`` seconds to one stream; print its memory, and in the last tenth its time beside that of a new stream.
+
+    A machine that others use as well is now faster, now slower: its beginning cannot be compared with its end.
+    """
     torch.set_num_threads(1)
     encoder = build(args)
+    feats = torch.randn(1, 4000, NUM_FEATURES, generator=torch.Generator().manual_seed(2))
     for name, step in (("float32", ChunkStep(encoder)), ("int8", ChunkStep(encoder, quantize=True))):
-        state, times, sizes = step.initial_state(), [], []
-        feats = torch.randn(1, 4000, NUM_FEATURES, generator=torch.Generator().manual_seed(2))
+        old, new = step.initial_state(), step.initial_state()
+        times, beside, sizes = [], [], []
         num = int(args.hour / FRAME_SHIFT / step.shift)
+        tenth = max(num // 10, 1)
         for n in range(num):
             start = n * step.shift % (feats.shape[1] - step.shift)
-            begin = time.perf_counter()
-            with torch.no_grad():
-                out, state = step.forward_chunk(feats[:, start : start + step.shift], state)
-            times.append(1000 * (time.perf_counter() - begin))
-            if n == num // 10:
+            chunk = feats[:, start : start + step.shift]
+            out, old = timed_chunk(step, chunk, old, times)
+            if n == tenth:
                 resident = resident_bytes()
-            sizes.append(sum(cache.nbytes for cache in state.caches) + state.feats.nbytes)
+            if n >= num - tenth:
+                _, new = timed_chunk(step, chunk, new, beside)
+            sizes.append(sum(cache.nbytes for cache in old.caches) + old.feats.nbytes)
         if not torch.isfinite(out).all() or len(set(sizes[10:])) != 1:
             sys.exit(f"{name}: the state grows, or frames are no numbers")
-        tenth = max(num // 10, 1)
-        first, last = statistics.median(times[:tenth]), statistics.median(times[-tenth:])
+        last, fresh = times[-tenth:], beside
         percentiles = " ".join(f"p{p} {np.percentile(times, p):.2f}" for p in PERCENTILES)
         print(
-            f"{name}: {num} chunks, {args.hour:g} s of audio: {first:.2f} ms a chunk in the first tenth, {last:.2f} in the "
-            f"last ({last / first:.2f}); {percentiles}; state {sizes[-1]} bytes throughout, process "
-            f"{(resident_bytes() - resident) / 2**20:+.1f} MiB from the first tenth to the end"
+            f"{name}: {num} chunks, {args.hour:g} s of audio: {statistics.median(last):.2f} ms a chunk in the last tenth, "
+            f"{statistics.median(fresh):.2f} in a stream that begins then, in turn ({ratio(last, fresh):.2f}); {percentiles}; "
+            f"state {sizes[-1]} bytes throughout, process {(resident_bytes() - resident) / 2**20:+.1f} MiB from the first "
+            "tenth to the end"
         )
+
+
+def timed_chunk(step: ChunkStep, chunk: torch.Tensor, state, times: list[float]):
+    """What `forward_chunk` returns; its milliseconds are added to `times`."""
+    begin = time.perf_counter()
+    with torch.no_grad():
+        done = step.forward_chunk(chunk, state)
+    times.append(1000 * (time.perf_counter() - begin))
+    return done
 
 
 def resident_bytes() -> int:

@@ -55,7 +55,8 @@ def ratio(times: Sequence[float], base: Sequence[float]) -> float:
 
 def peak_growth(case: Callable[[], object]) -> float:
     """MiB by which the largest resident size of this process grows. Call it once, in a process started `again` with `FRUGAL`."""
-    _load_libraries()
+    if "torch" in sys.modules:
+        _load_libraries()
     before = _high_water()
     case()
     return (_high_water() - before) / 1024
