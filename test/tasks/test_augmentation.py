@@ -17,7 +17,11 @@ def noisy(tmp_path):
     soundfile.write(tmp_path / "noise.wav", 0.1 * np.random.default_rng(1).standard_normal(16000), 16000)
     (tmp_path / "noise.scp").write_text(f"noise {tmp_path}/noise.wav\n")
     return CommonPreprocessor(
-        train=True, noise_scp=str(tmp_path / "noise.scp"), noise_apply_prob=1.0, noise_db_range="0_20"
+        train=True,
+        noise_scp=str(tmp_path / "noise.scp"),
+        noise_apply_prob=1.0,
+        noise_db_range="0_20",
+        force_single_channel=True,
     )
 
 
