@@ -314,18 +314,18 @@ def long_stream(args: argparse.Namespace) -> None:
             start = n * step.shift % (feats.shape[1] - step.shift)
             chunk = feats[:, start : start + step.shift]
             out, old = timed_chunk(step, chunk, old, times)
-            if n == tenth:
+            if n == num // 10:
                 resident = resident_bytes()
             if n >= num - tenth:
                 _, new = timed_chunk(step, chunk, new, beside)
             sizes.append(sum(cache.nbytes for cache in old.caches) + old.feats.nbytes)
         if not torch.isfinite(out).all() or len(set(sizes[10:])) != 1:
             sys.exit(f"{name}: the state grows, or frames are no numbers")
-        last, fresh = times[-tenth:], beside
+        last = times[-tenth:]
         percentiles = " ".join(f"p{p} {np.percentile(times, p):.2f}" for p in PERCENTILES)
         print(
             f"{name}: {num} chunks, {args.hour:g} s of audio: {statistics.median(last):.2f} ms a chunk in the last tenth, "
-            f"{statistics.median(fresh):.2f} in a stream that begins then, in turn ({ratio(last, fresh):.2f}); {percentiles}; "
+            f"{statistics.median(beside):.2f} in a stream that begins then, in turn ({ratio(last, beside):.2f}); {percentiles}; "
             f"state {sizes[-1]} bytes throughout, process {(resident_bytes() - resident) / 2**20:+.1f} MiB from the first "
             "tenth to the end"
         )

@@ -55,7 +55,7 @@ def ratio(times: Sequence[float], base: Sequence[float]) -> float:
 
 def peak_growth(case: Callable[[], object]) -> float:
     """MiB by which the largest resident size of this process grows. Call it once, in a process started `again` with `FRUGAL`."""
-    if "torch" in sys.modules:
+    if "torch" in sys.modules:  # what works without it is not to be measured with it
         _load_libraries()
     before = _high_water()
     case()
