@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from espnet2.tasks.abs_task import AbsTask
+from espnet2.train.dataset import AbsDataset
 from espnet2.train.distributed_utils import DistributedOption
+from espnet2.utils.sized_dict import SizedDict
 from espnet2.utils.types import str2bool
 
 from espnet2_kd.tasks.augmentation import SeededPreprocess
@@ -71,6 +73,14 @@ def guarded(task: type[AbsTask]) -> type[AbsTask]:
             if mode != "train":
                 return factory
             return TrainingIterFactory(factory, args.train_shape_file, getattr(args, "unlabelled_shape_file", []))
+
+        @classmethod
+        def build_dataset(cls, args: argparse.Namespace, *others: Any, **more: Any) -> AbsDataset:
+            dataset = super().build_dataset(args, *others, **more)
+            if args.num_workers == 0 and getattr(dataset, "cache", None) is not None:
+                # ESPnet2 has another process keep it for all that read, and asking that takes as long as reading.
+                dataset.cache = SizedDict()
+            return dataset
 
     GuardedTask.__name__ = GuardedTask.__qualname__ = task.__name__
     return GuardedTask

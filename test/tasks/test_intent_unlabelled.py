@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from espnet2.train.distributed_utils import DistributedOption
 
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.slu.sentence import SentenceReader
@@ -141,3 +142,19 @@ def test_a_whole_training(config, tmp_path):
     KDIntentTask.main(cmd=[*config(), "--ngpu", "0"])
     stats = torch.load(tmp_path / "exp/checkpoint.pth", weights_only=False)["reporter"]["stats"][1]
     assert {"loss_task", "loss_kd_hidden", "acc"} <= stats["train"].keys() & stats["valid"].keys()
+
+
+def test_what_is_cached_is_prepared_once(config, monkeypatch):
+    args = KDIntentTask.get_parser().parse_args([*config(), "--max_cache_size", "1MB"])
+    args.num_workers = 0
+    factory = KDIntentTask.build_iter_factory(args, DistributedOption(), "train")
+    first = {utts[0]: batch for utts, batch in factory.build_iter(1, shuffle=False)}
+    for part in (factory.factory.labelled, factory.factory.unlabelled):
+        assert isinstance(part.dataset.cache.cache, dict)  # and not what asks another process
+        monkeypatch.setattr(part.dataset, "preprocess", None)
+        monkeypatch.setattr(part.dataset, "loader_dict", {})
+    again = {utts[0]: batch for utts, batch in factory.build_iter(2, shuffle=False)}
+    assert first.keys() == again.keys() and len(first) == 3
+    for utt, batch in first.items():
+        for name in ("speech", "text", "label"):
+            assert torch.equal(again[utt][name], batch[name])
