@@ -190,6 +190,23 @@ stages_of() {
     [[ "${line}" == *"--unlabelled_shape_file dump/raw/wild/utt2num_samples"* ]]
 }
 
+@test "configs that hear noise get one list of it, and the recipe does not ask for recordings where none does" {
+    unset KD_DATA
+    run "${kd}" "${sets[@]}" --dry_run true --stage 2 --stop_stage 2 --noises "white cafe"
+    refute grep -qE 'noise_list|cafe' <<<"${output}"
+    printf 'noise_scp: data/hum/wav.scp\n' >conf/train_student.yaml
+    run "${kd}" "${sets[@]}" --dry_run true --stage 2 --stop_stage 2 --noises "white cafe hum=local"
+    [[ "${output}" == *"No recordings of cafe: no folder noise_cafe in "* ]]
+    [[ "$(grep noise_list <<<"${output}")" == "  python3 -m espnet2_kd.bin.noise_list --output data/hum white hum=local " ]]
+    run "${kd}" "${sets[@]}" --noises ""
+    [ "${status}" -eq 1 ]
+    [ "${output}" = "kd.sh: conf/train_student.yaml: hears noise; say which: --noises white" ]
+    mkdir -p data/hum && touch data/hum/wav.scp  # somebody's own
+    run "${kd}" "${sets[@]}" --dry_run true --stage 2 --stop_stage 2 --noises ""
+    [ "${status}" -eq 0 ]
+    refute grep -q noise_list <<<"${output}"
+}
+
 @test "teachers are cached for the students that have one" {
     run "${kd}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5 --cache_teacher true
     [ "$(grep -c '^  cache_features' <<<"${output}")" -eq 1 ]

@@ -251,6 +251,6 @@ fails_with() {
 @test "barista says whose ears are missing" {
     run "${root}/egs2/barista/slu1/run.sh" --acoustic_model nobody.pth --noises white
     [ "${status}" -eq 1 ]
-    [[ "${output}" == "slu.sh: --acoustic_exp: no such file: ../../speechocean762/asr1/exp/asr_train_teacher_seed1"* ]]
+    [[ "${output}" == "slu.sh: --acoustic_exp: no such file: ../../speechocean762/asr1/exp/asr_train_ears_seed1"* ]]
     [ "${#lines[@]}" -eq 1 ]
 }

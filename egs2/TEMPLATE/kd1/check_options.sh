@@ -17,6 +17,7 @@ check_options() {
     [[ ${audio_format} =~ ^(flac|wav|ark)$ ]] || fail "--audio_format ${audio_format}: expected flac, wav or ark"
     expect_no_blanks expdir dumpdir train_set valid_set unlabelled_set hf_model
     require_configs "${config_list[@]}" "${inference_list[@]}" ${lm_config:+"${lm_config}"}
+    check_noises "${config_list[@]}"
     for name in "${distill_config_list[@]}"; do
         [[ -n ${teacher_config} ]] || ! wants_teacher "${name}" || fail "${name}: needs a teacher: --teacher_config"
         [[ -n ${unlabelled_set} || -z $(value_of unlabelled_ratio "${name}")$(value_of pseudo_labels "${name}") ]] ||

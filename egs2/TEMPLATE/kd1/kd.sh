@@ -36,6 +36,7 @@ fs=16k                    # sampling rate of the formatted audio
 ref_channel=""            # which channel of files with several: a number from 0, or mix for their mean
 skip_bad_audio=0          # leave out up to so many bad recordings of a set, with a report, instead of failing
 allow_pipes=false         # run the commands that wav.scp has in place of files, while audio is formatted
+noises="white babble esc10"  # what configs with noise_scp hear beside speech: white, name=folder of recordings, or a folder noise_<name> in $KD_DATA
 min_wav_duration=0.1      # shorter training utterances are dropped (seconds)
 max_wav_duration=20       # longer training utterances are dropped (seconds)
 token_type=bpe            # bpe, char or word
@@ -79,6 +80,10 @@ TEMPLATE=${KD_ROOT}/egs2/TEMPLATE/kd1
 . "${TEMPLATE}/check_options.sh"
 # shellcheck source=evaluate.sh
 . "${TEMPLATE}/evaluate.sh"
+# shellcheck source=format.sh
+. "${TEMPLATE}/format.sh"
+# shellcheck source=noises.sh
+. "${TEMPLATE}/noises.sh"
 # shellcheck source=language_model.sh
 . "${TEMPLATE}/language_model.sh"
 # shellcheck source=student_data.sh
@@ -102,6 +107,8 @@ config_list=(${teacher_config:+"${teacher_config}"} "${distill_config_list[@]}")
 read -ra test_set_list <<<"${test_sets}"
 read -ra inference_list <<<"${inference_config}"
 read -ra unlabelled_list <<<"${unlabelled_set}"
+noise_list=()  # see find_noises
+read -ra noise_names <<<"${noises}"
 read -ra seed_list <<<"${seeds}"
 read -ra asr_arg_list <<<"${asr_args}"
 read -ra score_opt_list <<<"${score_opts}"
@@ -154,40 +161,6 @@ stage_1_data() {
     [[ -z ${unlabelled_set} ]] || run python3 -m espnet2_kd.bin.data_dir validate --no_text "${pipes[@]}" "data/${unlabelled_set}"
 }
 
-# format_set SET OUT OPTION...: writes the audio of data/SET into OUT in one format and one sampling rate.
-format_set() {
-    local from=data/$1 to=$2
-    local -a inputs=("${from}"/{wav.scp,segments,text,utt2spk,label,transcript,utt2lang,spk2gender} "${to}/.source")
-    local -a options=(--fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "${@:3}")
-    [[ -z ${ref_channel} ]] || options+=(--ref_channel "${ref_channel}")
-    ! "${allow_pipes}" || options+=(--allow_pipes true)
-    ((skip_bad_audio == 0)) || options+=(--skip_bad_audio "${skip_bad_audio}")
-    "${dry_run}" || { mkdir -p "${to}" && python3 -m espnet2_kd.bin.data_dir state "${from}" >"${to}/.source"; }
-    if "${dry_run}" && is_local "${train_cmd}"; then
-        format_parts "${from}" "${to}" "${options[@]}"
-    else
-        once "${to}/.done" "${inputs[@]}" -- format_parts "${from}" "${to}" "${options[@]}"
-    fi
-}
-
-# format_parts FROM TO OPTION...: here, or on a cluster in an array of jobs whose parts are then put together.
-format_parts() {
-    local from=$1 to=$2 jobs part
-    local -a parts=()
-    if is_local "${train_cmd}"; then
-        run python3 -m espnet2_kd.bin.format_audio "${@:3}" "${from}" "${to}"
-        return
-    fi
-    jobs=$(num_jobs "${nj}" "${from}/utt2spk")
-    for ((part = 1; part <= jobs; part++)); do
-        parts+=("${to}/parts${jobs}/${part}")
-    done
-    python3 -m espnet2_kd.bin.data_dir split --num "${jobs}" "${from}" "${to}/split${jobs}"
-    "${train_command[@]}" --pick failed,incomplete "JOB=1:${jobs}" "${to}/format.JOB.log" \
-        python3 -m espnet2_kd.bin.format_audio "${@:3}" --nj 1 "${to}/split${jobs}/JOB" "${to}/parts${jobs}/JOB"
-    python3 -m espnet2_kd.bin.data_dir combine "${to}" "${parts[@]}"
-}
-
 stage_2_feats() {
     local dset org=${dumpdir}/raw/org
     local -a speeds=()
@@ -219,6 +192,7 @@ stage_2_feats() {
             python3 -m espnet2_kd.bin.check_labels --data_dir "${dumpdir}/raw/${dset}" --token_dir "${token_dir}" \
             --drop
     done
+    list_noises "${config_list[@]}"
 }
 
 # asr_train OUT OPTION...: sets train_argv to the training program with the options that statistics and training share.

@@ -1,23 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by slu.sh: noises are found, and options that cannot work are named before anything runs.
 
-# find_noises: fills noise_list with `white` and name=folder; names without a folder are looked for beside the other data.
-find_noises() {
-    local name folder
-    for name in "${noise_names[@]}"; do
-        if [[ ${name} == white || ${name} == *=* ]]; then
-            noise_list+=("${name}")
-            continue
-        fi
-        for folder in ${KD_DATA:+"${KD_DATA}"} "${KD_ROOT}/../shared/data"; do
-            [[ -d ${folder}/noise_${name} ]] || continue
-            noise_list+=("${name}=${folder}/noise_${name}")
-            continue 2
-        done
-        log "No recordings of ${name}: no folder noise_${name} in \$KD_DATA; left out"
-    done
-}
-
 check_options() {
     local name noise
     expect_stages
@@ -28,9 +11,6 @@ check_options() {
     expect_no_blanks expdir dumpdir train_set valid_set unlabelled_set acoustic_exp text_model
     require_slurm
     find_noises
-    for name in "${noise_list[@]}"; do
-        [[ ${name} == white || -d ${name#*=} ]] || fail "--noises ${name}: no such folder"
-    done
     for name in "${snr_list[@]}"; do
         [[ ${name} =~ ^-?[0-9]+(\.[0-9]+)?$ ]] || fail "--snrs ${name}: expected numbers of decibels, as 10"
     done
@@ -44,10 +24,8 @@ check_options() {
     require_configs "${intent_config_list[@]}" ${text_model:+"${text_config}"}
     if [[ -z ${acoustic_exp} ]]; then
         require_configs "${acoustic_config}"
-        name=$(value_of noise_scp "${acoustic_config}")
-        if [[ -n ${name} && ! -f ${name} ]]; then
-            ((${#noise_list[@]} > 0)) || fail "${acoustic_config}: hears noise; say which: --noises white"
-            [[ ${name} == */wav.scp ]] || fail "${acoustic_config}: noise_scp: no such file: ${name}; <folder>/wav.scp is made by stage 2"
+        check_noises "${acoustic_config}"
+        if hears_noise "${acoustic_config}"; then
             for noise in "${noise_list[@]}"; do
                 require_splits "${noise%%=*}"
             done

@@ -72,6 +72,8 @@ COMMAND_LINE=("$@")
 TEMPLATE=${KD_ROOT}/egs2/TEMPLATE
 # shellcheck source=../kd1/run_stages.sh
 . "${TEMPLATE}/kd1/run_stages.sh"
+# shellcheck source=../kd1/noises.sh
+. "${TEMPLATE}/kd1/noises.sh"
 # shellcheck source=../kd1/train_all.sh
 . "${TEMPLATE}/kd1/train_all.sh"
 # shellcheck source=../slu1/check_options.sh
@@ -147,7 +149,7 @@ recognise() {
         --num_threads "${num_threads}" --force_resume "${force_resume}" --dumpdir "${dumpdir}" --expdir "${expdir}" \
         --local_data_opts "${local_data_opts}" --synthetic "${synthetic}" \
         --speed_perturb_factors "${speed_perturb_factors}" --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
-        --ref_channel "${ref_channel}" --skip_bad_audio "${skip_bad_audio}" --allow_pipes "${allow_pipes}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
+        --ref_channel "${ref_channel}" --skip_bad_audio "${skip_bad_audio}" --allow_pipes "${allow_pipes}" --noises "${noises}" --token_type "${token_type}" --nbpe "${nbpe}" --max_oov 1 \
         --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" --unlabelled_set "${unlabelled_set}" --asr_args "${acoustic_args}" \
         --teacher_config "${config}" --distill_configs "${config}" --inference_asr_model "${acoustic_model}" --inference_config "" "${@:2}"
 }
@@ -169,17 +171,7 @@ stage_1_data() {
 }
 
 stage_2_feats() {
-    local list source
-    local -a lists=()
     recognise 2
-    [[ -z ${acoustic_exp} ]] || return 0
-    list=$(value_of noise_scp "${acoustic_config}")
-    [[ -n ${list} ]] || return 0
-    [[ ! -f ${list} || -f ${list%/*}/.done.lock ]] || return 0  # somebody's own list; ours has a lock from its first run on
-    for source in "${noise_list[@]}"; do
-        lists+=("${source#*=}/train.tsv")
-    done
-    once "${list%/*}/.done" "${lists[@]}" -- python3 -m espnet2_kd.bin.noise_list --output "${list%/*}" "${noise_list[@]}"
 }
 
 stage_3_stats() {

@@ -24,7 +24,7 @@ exec ../../TEMPLATE/slu1/slu.sh \
     --num_threads 1 \
     --seeds "1 2 3 4 5" \
     --slow_rate 2 \
-    --acoustic_exp ../../speechocean762/asr1/exp/asr_train_teacher_seed1 \
+    --acoustic_exp ../../speechocean762/asr1/exp/asr_train_ears_seed1 \
     --acoustic_model valid.loss_transducer.ave.pth \
     --text_model downloads/minilm \
     --text_data data/local/sentences.tsv \
