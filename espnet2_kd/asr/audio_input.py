@@ -7,7 +7,7 @@ from os import PathLike, fspath
 import numpy as np
 import torch
 
-from espnet2_kd.data.audio import read_audio
+from espnet2_kd.data.audio import named, read_audio
 from espnet2_kd.data.resample import resample
 
 Samples = np.ndarray | torch.Tensor
@@ -25,7 +25,8 @@ def to_samples(audio: Audio, rate: int) -> np.ndarray:
         ValueError: samples that are not one channel, or a rate that cannot be.
     """
     if isinstance(audio, (str, PathLike)):
-        samples, given = read_audio(fspath(audio))
+        with named(fspath(audio)):
+            samples, given = read_audio(fspath(audio))
         return resample(samples, given, rate)
     samples, given = audio if isinstance(audio, tuple) else (audio, rate)
     samples = plain_samples(samples)

@@ -7,25 +7,27 @@ from typing import BinaryIO
 
 import numpy as np
 
-from espnet2_kd.data.audio import AudioFault, read_audio
+from espnet2_kd.data.audio import AudioFault, named, read_audio
 from espnet2_kd.data.resample import resample
 
 
-def read_pieces(name: str, rate: int, size: int) -> Iterator[np.ndarray]:
+def read_pieces(name: str, rate: int, size: int, ref_channel: str | None = None) -> Iterator[np.ndarray]:
     """Give float32 pieces of ``size`` samples at ``rate`` Hz; the last may be shorter.
 
     Args:
         name: an audio file of any rate, or ``-`` for standard input.
         rate: sampling rate in Hz of the pieces.
         size: samples per piece.
+        ref_channel: of a file with several channels: a number from 0, or ``mix``.
 
     Raises:
-        AudioFault: what is wrong and what to do.
+        AudioFault: which file, what is wrong and what to do.
     """
     if name == "-":
         yield from stream_pieces(sys.stdin.buffer, rate, size)
         return
-    samples, file_rate = read_audio(name)
+    with named(name):
+        samples, file_rate = read_audio(name, ref_channel=ref_channel)
     samples = resample(samples, file_rate, rate)
     for start in range(0, len(samples), size):
         yield samples[start : start + size]

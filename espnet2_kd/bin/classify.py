@@ -27,6 +27,7 @@ BATCH_FRAMES = 20000
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", nargs="*", help="wav, flac, ... files, or - for standard input")
+    parser.add_argument("--ref_channel", help="channel to take from files with several (0 is the first), or mix")
     parser.add_argument("--exp", required=True, type=Path, help="experiment directory, or its pack")
     parser.add_argument("--model_file", default="valid.acc.ave.pth", help="checkpoint in it, or a path")
     parser.add_argument("--data_dir", nargs="+", default=[], type=Path, help="data directories, instead of files")
@@ -76,7 +77,7 @@ def classify(args: argparse.Namespace) -> None:
     for data_dir, output_dir in zip(args.data_dir, args.output_dir, strict=True):
         write_answers(classifier, data_dir, output_dir, args.batch_seconds)
     for name in args.audio:
-        show(classifier, name)
+        show(classifier, name, args.ref_channel)
 
 
 def write_answers(classifier: IntentClassifier, data_dir: Path, output_dir: Path, batch_seconds: float) -> None:
@@ -84,8 +85,10 @@ def write_answers(classifier: IntentClassifier, data_dir: Path, output_dir: Path
     from espnet2_kd.data.intents import label_line
     from espnet2_kd.data.progress import Progress
     from espnet2_kd.data.table import read_table, write_table
+    from espnet2_kd.slu.frames import require_same_ears
 
     labels, probabilities = {}, {}
+    require_same_ears(data_dir, classifier.ears, classifier.model.slow.rate)
     counted = "frames_shape" if (data_dir / "frames.scp").is_file() else "utt2spk"
     batches = frame_batches if (data_dir / "frames.scp").is_file() else audio_batches
     with Progress(f"classify {data_dir}", len(read_table(data_dir / counted))) as progress:
@@ -102,21 +105,34 @@ def write_answers(classifier: IntentClassifier, data_dir: Path, output_dir: Path
 
 
 def frame_batches(data_dir: Path, rate: int, batch_seconds: float) -> Iterator[dict[str, np.ndarray]]:
-    """Frames `(T, D)` of a directory of frames, in padded batches."""
+    """Frames `(T, D)` of a directory of frames, in padded batches; raises DataError where one cannot be read."""
     import kaldiio
 
+    from espnet2_kd.data.problems import one_problem
     from espnet2_kd.data.table import read_table
+
+    def read(names: list[str]) -> dict[str, np.ndarray]:
+        found = {}
+        for name in names:
+            try:
+                found[name] = arrays[name]
+            except (KeyError, OSError, ValueError) as error:
+                what = f"{name}: no readable frames ({error!r})"
+                raise one_problem(
+                    data_dir / "frames.scp", what, "take them again (espnet2_kd.bin.acoustic_frames)"
+                ) from error
+        return found
 
     lens = {utt: int(shape.split(",")[0]) for utt, shape in read_table(data_dir / "frames_shape").items()}
     arrays = kaldiio.load_scp(str(data_dir / "frames.scp"))
     batch: list[str] = []
     for utt in sorted(lens, key=lambda utt: (-lens[utt], utt)):
         if batch and (len(batch) + 1) * lens[batch[0]] > BATCH_FRAMES:
-            yield {name: arrays[name] for name in batch}
+            yield read(batch)
             batch = []
         batch.append(utt)
     if batch:
-        yield {name: arrays[name] for name in batch}
+        yield read(batch)
 
 
 def audio_batches(data_dir: Path, rate: int, batch_seconds: float) -> Iterator[dict[str, np.ndarray]]:
@@ -133,17 +149,19 @@ def audio_batches(data_dir: Path, rate: int, batch_seconds: float) -> Iterator[d
         raise DataError(utterances.problems)
 
 
-def show(classifier: IntentClassifier, name: str) -> None:
+def show(classifier: IntentClassifier, name: str, ref_channel: str | None) -> None:
     """Print the intents of one file or standard input, with how sure the classifier is."""
     import numpy as np
 
     from espnet2_kd.asr.audio_pieces import read_pieces
+    from espnet2_kd.data.audio import named
 
-    pieces = list(read_pieces(name, classifier.rate, classifier.rate))
-    if not pieces:
+    pieces = list(read_pieces(name, classifier.rate, classifier.rate, ref_channel))
+    if not pieces or not any(piece.any() for piece in pieces):
         print(f"{name}: no sound")
         return
-    found = classifier(np.concatenate(pieces))
+    with named(name):
+        found = classifier(np.concatenate(pieces))
     print(name, *(f"{slot}={value} ({probability:.0%})" for slot, (value, probability) in found.items()), flush=True)
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", nargs="*", help="wav, flac, ... files, or - for standard input")
+    parser.add_argument("--ref_channel", help="channel to take from files with several (0 is the first), or mix")
     parser.add_argument("--exp", required=True, type=Path, help="experiment directory")
     parser.add_argument("--model_file", default="valid.loss_transducer.ave.pth", help="checkpoint in it, or a path")
     parser.add_argument(
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
         measure(recognizer, size, args)
         return
     for name in args.audio:
-        show(recognizer, name, size)
+        show(recognizer, name, size, args.ref_channel)
 
 
 def measure(recognizer: Recognizer, size: int, args: argparse.Namespace) -> None:
@@ -165,7 +166,7 @@ def is_measured(args: argparse.Namespace) -> bool:
     return conditions(args).items() <= {"quantize": False, **report}.items()
 
 
-def show(recognizer: Recognizer, name: str, size: int) -> None:
+def show(recognizer: Recognizer, name: str, size: int, ref_channel: str | None) -> None:
     """Decode one file or standard input; print the words whenever they change and a line of figures at the end."""
     import torch
 
@@ -184,7 +185,7 @@ def show(recognizer: Recognizer, name: str, size: int) -> None:
             print(f"{steps[-1].audio_ms / 1000.0:8.2f} s  {text}", flush=True)
             shown = text
 
-    for piece in read_pieces(name, recognizer.rate, size):
+    for piece in read_pieces(name, recognizer.rate, size, ref_channel):
         accept(torch.from_numpy(piece))
     accept(torch.zeros(0), final=True)
     seconds, compute = steps[-1].audio_ms / 1000.0, sum(step.compute_ms for step in steps) / 1000.0

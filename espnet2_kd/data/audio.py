@@ -6,6 +6,8 @@ import io
 import logging
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,15 @@ class AudioFault(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.remedy}"
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Let an AudioFault that comes from inside begin with the name of the recording, unless it tells it."""
+    try:
+        yield
+    except AudioFault as fault:
+        raise AudioFault(fault.what if name in fault.what else f"{name}: {fault.what}", fault.remedy) from fault
 
 
 def read_audio(

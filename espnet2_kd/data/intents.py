@@ -85,6 +85,16 @@ def check_label_sets(train: str | PathLike, others: Sequence[str | PathLike]) ->
     """List what is wrong with the labels of a training set and the sets that its model is to label."""
     problems: list[Problem] = []
     known = label_lines(train, problems)
+    if not known and not problems:
+        problems.append(
+            Problem(str(Path(train) / "label"), 0, "-", "has no labels", "write utt name=value ... in every line")
+        )
+    seen: dict[str, int] = {}
+    for line in known:
+        if (first := seen.setdefault(line.utt, line.line)) != line.line:
+            problems.append(
+                Problem(line.file, line.line, line.utt, f"is in line {first} too", "keep one label of each utterance")
+            )
     asked = [line for other in others for line in label_lines(other, problems)]
     return problems + form_problems([*known, *asked]) + unseen_problems(known, asked)
 

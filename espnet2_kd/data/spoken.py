@@ -130,6 +130,15 @@ def speak_corpus(
     return True
 
 
+def note_spoken(data_root: str | Path, spoken: bool) -> None:
+    """Leave `data_root/synthetic` where a program speaks in the test sets, which reports then say, and only there."""
+    note = Path(data_root) / "synthetic"
+    if spoken:
+        note.write_text(f"{espeak_version()}\n", encoding="utf-8")
+    else:
+        note.unlink(missing_ok=True)
+
+
 def speak_unlabelled(directory: Path, sentences: Sequence[str], seed: int, num_jobs: int) -> Path:
     """As `speak_corpus`, of a set `unlabelled` without intents, in the voices of train; returns its table."""
     rng = keyed_rng(seed, "voices:unlabelled")

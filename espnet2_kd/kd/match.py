@@ -15,6 +15,22 @@ MATCHES = Registry("match")
 Pair = tuple[Seq, Seq]  # student's and teacher's
 
 
+class Count:
+    """Says how often something has happened: at the first time, the tenth, the hundredth ...
+
+    Args:
+        message: with %d for the number.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.message, self.num = message, 0
+
+    def add(self, num: int = 1) -> None:
+        before, self.num = self.num, self.num + num
+        if len(str(self.num)) > len(str(before)) or before == 0 < self.num:
+            logging.warning(self.message, self.num)
+
+
 @MATCHES.add("pad_text")
 class PadText:
     """Position l of the text against frame l, as far as both go (Jiang et al., Interspeech 2021; frames of about 160 ms).
@@ -28,7 +44,9 @@ class PadText:
 
     def __init__(self, mask: bool = True) -> None:
         self.mask = mask
-        self.num_cut = 0
+        self.cut = Count(
+            "pad_text: so far %d times there were more word pieces than frames; of what is beyond the last is compared"
+        )
 
     def features(self, student: Seq, teacher: Seq) -> Pair:
         """`(B, T, D_s)`, `(B, N, D_t)` -> both with min(T, N) positions."""
@@ -46,7 +64,7 @@ class PadText:
     def _common(self, student: Seq, teacher: Seq) -> tuple[int, Tensor, Tensor]:
         """How many positions both have, how many of them count `(B,)`, and which of the teacher's these are `(B, num)`."""
         num = min(student.x.shape[1], teacher.x.shape[1])
-        self._count(student, teacher)
+        self.cut.add(int((teacher.lens.to(student.lens.device) > student.lens).sum()))
         kept = torch.arange(num, device=teacher.x.device).repeat(len(teacher.x), 1)
         if self.mask:
             frames, texts = student.lens.to(kept.device), teacher.lens.to(kept.device)
@@ -58,16 +76,6 @@ class PadText:
                 f"pad_text without mask: {student.x.shape[1]} frames, but the teacher gives {num} positions; set `pad_to` in teacher_conf"
             )
         return num, torch.full_like(student.lens, num), kept
-
-    def _count(self, student: Seq, teacher: Seq) -> None:
-        before = self.num_cut
-        self.num_cut += int((teacher.lens.to(student.lens.device) > student.lens).sum())
-        # At the first, the tenth, the hundredth ...
-        if len(str(self.num_cut)) > len(str(before)) or (before == 0 < self.num_cut):
-            logging.warning(
-                "pad_text: so far %d times there were more word pieces than frames; of what is beyond the last is compared",
-                self.num_cut,
-            )
 
 
 @MATCHES.add("interpolate")

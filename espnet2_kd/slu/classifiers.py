@@ -104,7 +104,7 @@ class FrameVotes(nn.Module):
 
 
 class TransformerClassifier(AbsDecoder):
-    """The student of Speech-to-text knowledge transfer (Jiang et al., Interspeech 2021): a few post-norm layers over slow frames.
+    """The student of Jiang et al. (Interspeech 2021): a few post-norm layers over slow frames.
 
     Layers are tapped as `decoder.layers.<n>`, their attention as `decoder.layers.<n>.self_attn.attention.mean_weights`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,11 +25,13 @@ from espnet2_kd.data.entry import audio_path
 from espnet2_kd.data.parts import file_state, fingerprint
 from espnet2_kd.data.problems import DataError, Problem
 from espnet2_kd.data.progress import Progress
-from espnet2_kd.data.table import replacing, write_table
+from espnet2_kd.data.table import read_table, replacing, write_table
+from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.layers.pooling import SlowFrames
 from espnet2_kd.slu.sentence import SentenceReader
 
 COPIED = ("label", "text", "utt2spk")
+EARS = "ears"  # whose frames these are
 
 
 class AcousticFrames:
@@ -44,13 +47,14 @@ class AcousticFrames:
         num_unknown: utterances with letters that the recogniser does not know.
 
     Raises:
-        ExperimentError: it cannot be loaded, or has no CTC output to align with.
+        ConfigError, ExperimentError: it cannot be loaded, is more than a classifier takes over, or has no CTC output to align with.
     """
 
     def __init__(
         self, exp: str | Path, model_file: str, slow_rate: int, reader: SentenceReader | None, device: str = "cpu"
     ) -> None:
         self.model, args = load_model(exp, model_file, device)
+        require_plain_ears(args, exp)
         self.rate, self.reader, self.device = sample_rate(args), reader, device
         self.slow_rate, self.slow = slow_rate, SlowFrames(slow_rate)
         if reader is not None and getattr(self.model, "ctc", None) is None:
@@ -62,8 +66,7 @@ class AcousticFrames:
         self.unk_id = self.converter.token2id.get("<unk>")
         self.num_spread = self.num_unknown = 0
         self.fewest_samples = fewest_samples(self.model)
-        _, checkpoint = find_model(exp, model_file)
-        self.made_by = [file_sha256(checkpoint), slow_rate]
+        self.made_by = [ears_sum(exp, model_file), slow_rate]
 
     @torch.no_grad()
     def __call__(self, speech: dict[str, np.ndarray], texts: dict[str, str]) -> dict[str, tuple[np.ndarray, ...]]:
@@ -72,6 +75,8 @@ class AcousticFrames:
         lens = torch.tensor([len(samples) for samples in heard])
         padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(x) for x in heard], batch_first=True)
         encoded, lens = self.model.encode(padded.to(self.device), lens.to(self.device))[:2]
+        if isinstance(encoded, tuple):  # of an encoder with CTC outputs inside
+            encoded = encoded[0]
         slow, slow_lens = self.slow(encoded, lens)
         found = {}
         for b, utt in enumerate(speech):
@@ -163,6 +168,7 @@ def write_frames(acoustic: AcousticFrames, data_dir: Path, output_dir: Path, bat
         if num:
             logging.warning("%s: %d utterances %s", data_dir, num, what)
     write_table(output_dir / "frames_shape", shapes)
+    write_table(output_dir / EARS, {"checkpoint": acoustic.made_by[0], "slow_rate": str(acoustic.slow_rate)})
     for name in COPIED:
         if name in utterances.data.tables:
             write_table(output_dir / name, utterances.data.tables[name])
@@ -177,6 +183,31 @@ def write_frames(acoustic: AcousticFrames, data_dir: Path, output_dir: Path, bat
             with replacing(path) as stream:
                 stream.write(text)
     return len(shapes)
+
+
+def require_same_ears(data_dir: Path, checkpoint: str, slow_rate: int) -> None:
+    """Raise ConfigError for a directory of frames that others than these ears have heard, if it says whose they are.
+
+    Args:
+        checkpoint: `ears_sum`; "" where a classifier does not know it.
+    """
+    if not checkpoint or not (data_dir / EARS).is_file():
+        return
+    made = read_table(data_dir / EARS)
+    if made != {"checkpoint": checkpoint, "slow_rate": str(slow_rate)}:
+        what = "another recogniser" if made.get("checkpoint") != checkpoint else f"a slow_rate of {made['slow_rate']}"
+        raise ConfigError(f"{data_dir}: frames of {what}: take them again (espnet2_kd.bin.acoustic_frames, stage 5)")
+
+
+def ears_sum(exp: str | Path, model_file: str) -> str:
+    """SHA-256 of a recogniser's checkpoint."""
+    return file_sha256(find_model(exp, model_file)[1])
+
+
+def require_plain_ears(args: argparse.Namespace, where: str | Path) -> None:
+    """Raise ConfigError for a recogniser with more behind its encoder: a classifier takes over no more than that."""
+    if getattr(args, "postencoder", None) is not None:
+        raise ConfigError(f"{where}: has a postencoder ({args.postencoder}); take a recogniser without one as ears")
 
 
 def written_as(token_list: Sequence[str]) -> Callable[[str], str]:

@@ -12,6 +12,7 @@ from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import nn
 
 from espnet2_kd.data.intents import slots_of
+from espnet2_kd.data.tokenizer import UNK
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.layers.pooling import SlowFrames
 
@@ -27,6 +28,8 @@ class IntentModel(AbsESPnetModel):
     freeze: whether the acoustic front-end stays as it is, dropout and batch norm included.
     lsm_weight: label smoothing, spread over the wrong classes of the slot.
     frozen_dropout: leave the dropout of what is frozen switched on in training, as the code of the paper does.
+
+    Raises ConfigError for classes that are not named so, or with ``<unk>`` elsewhere.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class IntentModel(AbsESPnetModel):
             self.slots = slots_of(self.token_list)
         except ValueError as error:
             raise ConfigError(f"token_list: {error}") from error
+        if UNK in self.token_list[:-1]:
+            raise ConfigError(f"token_list: {UNK} is not the last: python -m espnet2_kd.bin.intent_classes writes it")
         self.vocab_size = sum(len(classes) for classes in self.slots.values())
         self.frontend, self.specaug, self.normalize, self.preencoder = frontend, specaug, normalize, preencoder
         self.encoder, self.decoder = encoder, decoder
@@ -71,8 +76,14 @@ class IntentModel(AbsESPnetModel):
         return self
 
     def encode(self, speech: torch.Tensor, speech_lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples (B, N), (B,) -> slow frames (B, T, D), (B,); slow frames that were taken beforehand stay as they are."""
+        """Samples (B, N), (B,) -> slow frames (B, T, D), (B,); slow frames that were taken beforehand stay as they are.
+
+        Raises ConfigError in training on such frames what would change them.
+        """
         if speech.dim() == 3:
+            if self.training and (self.specaug is not None or not self.freeze):
+                what = "specaug" if self.freeze else "freeze: false"
+                raise ConfigError(f"{what} cannot do anything with frames that were taken beforehand: train on wav.scp")
             return speech, speech_lengths
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
             x, lens = self._features(speech, speech_lengths)
@@ -83,6 +94,8 @@ class IntentModel(AbsESPnetModel):
             if self.preencoder is not None:
                 x, lens = self.preencoder(x, lens)
             x, lens, _ = self.encoder(x, lens)
+            if isinstance(x, tuple):  # of an encoder with CTC outputs inside
+                x = x[0]
         return self.slow(x, lens)
 
     def forward(
@@ -98,7 +111,7 @@ class IntentModel(AbsESPnetModel):
         Anything else in the batch, such as `text`, is for a teacher.
         """
         logits = self.logits(speech, speech_lengths)
-        wanted = self._wanted(label)
+        wanted = self._wanted(label, kwargs.get("utt_id"))
         loss: torch.Tensor | float = 0.0
         right = torch.ones(len(speech), dtype=torch.bool, device=speech.device)
         stats = {}
@@ -141,7 +154,7 @@ class IntentModel(AbsESPnetModel):
         speech = speech[:, : int(lens.max())]
         return (speech, lens) if self.frontend is None else self.frontend(speech, lens)
 
-    def _wanted(self, label: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _wanted(self, label: torch.Tensor, utts: Sequence[str] | None) -> dict[str, torch.Tensor]:
         """Slot -> place (B,) of the right class among those of the slot; raises ConfigError where a slot has no label."""
         wanted = {}
         for slot, classes in self.slots.items():
@@ -149,8 +162,9 @@ class IntentModel(AbsESPnetModel):
             found = label[:, :, None] == torch.tensor(classes, device=label.device)
             if not found.any(2).sum(1).eq(1).all():
                 b = int(found.any(2).sum(1).ne(1).nonzero()[0])
+                utt = utts[b] if utts else f"{b + 1} of a batch"
                 raise ConfigError(
-                    f"label: utterance {b + 1} of a batch has not exactly one known value of the slot {slot!r}; "
+                    f"label: utterance {utt} has not exactly one known value of the slot {slot!r}; "
                     "python -m espnet2_kd.bin.intent_classes names it"
                 )
             wanted[slot] = found.any(1).int().argmax(1)

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet2_kd.data.intents import slots_of
-from espnet2_kd.data.problems import first_line
 from espnet2_kd.data.table import replacing
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import length_mask
-from espnet2_kd.kd.teachers.text_encoder import max_tokens
+from espnet2_kd.kd.teachers.text_encoder import load_text_encoder, max_tokens, sentence_vector
 from espnet2_kd.slu.text_options import POOLINGS
 
 DESCRIPTION, HEADS = "intent.json", "intent.safetensors"
@@ -79,7 +78,7 @@ class TextIntentModel(nn.Module):
     ) -> TextIntentModel:
         """Put an untrained linear layer on an encoder, by its directory or its name on the hub; raises ConfigError."""
         # A checkpoint of masked words has no pooler; ours does without it.
-        encoder, tokenizer = _load_encoder(model, may_lack="pooler.")
+        encoder, tokenizer = load_text_encoder(model, "text encoder", may_lack="pooler.")
         # Where it lies on this machine is nobody's business.
         source = Path(model).resolve().name if Path(model).is_dir() else model
         return cls(encoder, tokenizer, classes, pooling, dropout_rate, source)
@@ -89,7 +88,7 @@ class TextIntentModel(nn.Module):
         """Load what `save` wrote, in evaluation mode; raises ConfigError for anything missing, damaged or unfitting."""
         folder = Path(folder)
         description = _read_description(folder / DESCRIPTION)
-        encoder, tokenizer = _load_encoder(str(folder))
+        encoder, tokenizer = load_text_encoder(str(folder), "text encoder")
         try:
             model = cls(encoder, tokenizer, **description)
         except ConfigError as error:
@@ -129,11 +128,7 @@ class TextIntentModel(nn.Module):
         """Word pieces (B, N), lens (B,) -> logits (B, V)."""
         mask = length_mask(lens, ids.shape[1])
         states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        if self.pooling == "cls":
-            vector = states[:, 0]
-        else:
-            vector = states.masked_fill(~mask[:, :, None], 0.0).sum(1) / lens[:, None]
-        return self.heads(self.dropout(vector))
+        return self.heads(self.dropout(sentence_vector(states, mask, self.pooling)))
 
     def losses(self, logits: Tensor, places: Tensor) -> Tensor:
         """Cross entropies summed over slots: logits (B, V), the right classes' places in their slots (B, S) -> (B,)."""
@@ -183,27 +178,6 @@ class TextIntentModel(nn.Module):
             if len(row) > self.max_pieces:
                 raise ConfigError(f"{text[:40]!r}... has {len(row)} word pieces, the model reads {self.max_pieces}")
         return self.answers(rows)
-
-
-def _load_encoder(model: str, may_lack: str | tuple[str, ...] = ()) -> tuple[nn.Module, Any]:
-    """An encoder in float32 and its tokenizer; of its weights only those that begin with `may_lack` may be missing."""
-    from transformers import AutoModel, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-        encoder, report = AutoModel.from_pretrained(
-            model, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        where = "is no directory here" if not Path(model).exists() else "cannot be loaded"
-        raise ConfigError(f"text encoder: {model} {where}: {first_line(error)}") from error
-    if encoder.config.is_encoder_decoder:
-        raise ConfigError(f"text encoder: {model} is a {encoder.config.model_type}, which is more than a text encoder")
-    # transformers would go on with random numbers in their place.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith(may_lack))
-    if missing:
-        raise ConfigError(f"text encoder: {model} has no weights for {', '.join(missing[:3])} ({len(missing)} missing)")
-    return encoder, tokenizer
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from espnet2_kd.asr.load import find_model, read_config, read_weights, resolve_p
 from espnet2_kd.asr.remote_code import require_no_remote_code
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.slu.classifiers import GRUClassifier, TransformerClassifier
+from espnet2_kd.slu.frames import ears_sum, require_plain_ears, require_same_ears
 from espnet2_kd.slu.intent_model import IntentModel
 from espnet2_kd.slu.sentence import SentenceReader
 from espnet2_kd.tasks.kd import with_kd
@@ -53,6 +54,7 @@ class IntentTask(cls.CLSTask):
             help="Experiment of a recogniser, or its pack, whose front-end and encoder are taken over",
         )
         group.add_argument("--acoustic_file", type=str, default="valid.loss_transducer.ave.pth", help="Its checkpoint")
+        group.add_argument("--acoustic_sum", type=str, default="", help="SHA-256 of it; filled in")
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
@@ -140,10 +142,18 @@ def _build(name: str, args: argparse.Namespace, **more: Any) -> torch.nn.Module 
 
 
 def _take_over(args: argparse.Namespace) -> dict[str, torch.Tensor]:
-    """Put what a recogniser's configuration says of its acoustic parts into `args`; return its weights."""
+    """Put what a recogniser's configuration says of its acoustic parts into `args`; return its weights.
+
+    Raises ConfigError for more than acoustic parts, and for frames that it has not heard.
+    """
     config, checkpoint = find_model(args.acoustic_exp, args.acoustic_file)
     other = argparse.Namespace(**read_config(config))
     require_no_remote_code(vars(other), str(config))
+    require_plain_ears(other, args.acoustic_exp)
+    args.acoustic_sum = ears_sum(args.acoustic_exp, args.acoustic_file)
+    for path, name, _ in (*args.train_data_path_and_name_and_type, *args.valid_data_path_and_name_and_type):
+        if name == "speech":
+            require_same_ears(Path(path).parent, args.acoustic_sum, args.model_conf.get("slow_rate", 1))
     resolve_paths(other, config.parent)
     for name in ("input_size", *ACOUSTIC, *(f"{name}_conf" for name in ACOUSTIC)):
         setattr(args, name, getattr(other, name, None))

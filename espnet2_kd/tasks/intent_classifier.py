@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from espnet2_kd.asr.audio_input import Audio, to_samples
+from espnet2_kd.asr.audio_input import Audio, plain_samples, to_samples
 from espnet2_kd.asr.framing import fewest_samples
 from espnet2_kd.asr.load import load_model, sample_rate
 from espnet2_kd.data.audio import AudioFault
@@ -25,10 +25,11 @@ class IntentClassifier:
 
     Attributes:
         rate: sampling rate in Hz that it wants.
+        ears: SHA-256 of the recogniser's checkpoint; "" where it is not known.
     """
 
-    def __init__(self, model: IntentModel, rate: int) -> None:
-        self.model, self.rate = model, rate
+    def __init__(self, model: IntentModel, rate: int, ears: str = "") -> None:
+        self.model, self.rate, self.ears = model, rate, ears
 
     @classmethod
     def from_pretrained(
@@ -36,7 +37,7 @@ class IntentClassifier:
     ) -> IntentClassifier:
         """Load an experiment directory, a pack, or a name on the hub; raises ExperimentError."""
         model, args = load_model(exp, model_file, device, task=IntentTask)
-        return cls(model, sample_rate(args))
+        return cls(model, sample_rate(args), getattr(args, "acoustic_sum", ""))
 
     def __call__(self, speech: Audio) -> Intents:
         """Of a file, `(samples, rate)`, samples `(N,)` at `rate`, or slow frames `(T, D)` that `bin.acoustic_frames` took.
@@ -54,17 +55,20 @@ class IntentClassifier:
     def batch(self, speech: Sequence[np.ndarray | torch.Tensor]) -> list[Intents]:
         """Of several, all samples or all frames; silence is added to samples of less than a frame.
 
-        Raises ConfigError for frames of another recogniser.
+        Raises ConfigError for frames of a recogniser of another width, ValueError for samples of another shape than `(N,)`.
         """
-        # Copied: what kaldiio reads cannot be written to, which torch warns of.
-        rows = [x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x)) for x in speech]
-        if rows[0].ndim == 2:
+        if not speech:
+            return []
+        if np.ndim(speech[0]) == 2:
+            # Copied: what kaldiio reads cannot be written to, which torch warns of.
+            rows = [torch.tensor(np.asarray(x), dtype=torch.float32) for x in speech]
             size = self.model.encoder.output_size()
             if any(row.shape[1] != size for row in rows):
                 raise ConfigError(f"frames of {rows[0].shape[1]} values; this classifier's recogniser gives {size}")
         else:
             fewest = fewest_samples(self.model)
-            rows = [torch.nn.functional.pad(row, (0, max(0, fewest - len(row)))) for row in rows]
+            plain = [torch.from_numpy(plain_samples(x)) for x in speech]
+            rows = [torch.nn.functional.pad(row, (0, max(0, fewest - len(row)))) for row in plain]
         device = next(self.model.parameters()).device
         lens = torch.tensor([len(row) for row in rows], device=device)
         return self.model.predict(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device), lens)

@@ -71,6 +71,17 @@ def test_values_that_training_never_saw_are_named(make_dir):
     ]
 
 
+def test_no_labels_and_two_of_one_utterance(make_dir):
+    train = write(make_dir("train"), "a=x", "a=x", "a=x", "a=x")
+    lines = (train / "label").read_text().splitlines()
+    (train / "label").write_text("\n".join([*lines, lines[1]]) + "\n")
+    assert [(p.line, p.utt, p.what) for p in check_label_sets(train, [])] == [
+        (5, lines[1].split()[0], "is in line 2 too")
+    ]
+    (train / "label").write_text("")
+    assert [(p.file, p.what) for p in check_label_sets(train, [])] == [("data/train/label", "has no labels")]
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [

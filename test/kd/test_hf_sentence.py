@@ -1,5 +1,8 @@
 """A text encoder from [CLS] to [SEP], against the encoder itself, alone with every sentence."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -91,7 +94,7 @@ class Listener(nn.Module):
         return x.mean(), {}, torch.tensor(len(x))
 
 
-def test_padded_and_cut_to_the_frames_of_the_student(bert):
+def test_padded_and_cut_to_the_frames_of_the_student(bert, caplog):
     """As the paper has it: PAD positions up to the batch's longest utterance; a longer text loses all but its [SEP]."""
     teacher = HFSentenceTeacher(str(bert), pad_to="body")
     teacher.join(Listener())
@@ -104,8 +107,11 @@ def test_padded_and_cut_to_the_frames_of_the_student(bert):
     shorter = teacher.observe(data, {"body": torch.zeros(3, 4, 6)})[LAYER]
     assert shorter.x.shape[1] == 4
     assert shorter.lens.tolist() == [4, 2, 4]
+    assert "so far 1 texts had more word pieces than frames" in caplog.text and teacher.cut.num == 2
     ids = torch.cat((data["text"][2, :3], torch.tensor([3])))
     torch.testing.assert_close(shorter.x[2], by_itself(bert, ids)[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="pad_to: 13 frames, and .* reads 12 word pieces"):
+        teacher.observe(data, {"body": torch.zeros(3, 13, 6)})
     with pytest.raises(ConfigError, match="pad_to: no submodule 'bodi' in Listener; did you mean body"):
         HFSentenceTeacher(str(bert), pad_to="bodi").join(Listener())
 
@@ -127,6 +133,16 @@ def test_official_code_compat(bert):
     torch.set_rng_state(state)
     assert not torch.equal(teacher.projection, other.projection)
     assert 0.9 < teacher.projection.abs().max() * 4 <= 1.0
+
+
+def test_weights_that_are_not_there(bert, tmp_path):
+    """transformers would put random numbers in their place, and these would teach."""
+    shutil.copytree(bert, tmp_path / "half")
+    config = json.loads((bert / "config.json").read_text())
+    config["num_hidden_layers"] += 1
+    (tmp_path / "half/config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"teacher hf_sentence: .*half has no weights for encoder.layer"):
+        HFSentenceTeacher(str(tmp_path / "half"))
 
 
 def test_what_is_too_long_or_has_other_spans(bert):

@@ -108,7 +108,7 @@ def test_texts_that_are_longer_than_the_speech_are_counted(caplog):
     match = PadText()
     for _ in range(20):
         match.features(*features())
-    assert match.num_cut == 40
+    assert match.cut.num == 40
     assert [record.args[0] for record in caplog.records] == [2, 10]
 
 

@@ -253,6 +253,7 @@ def test_spoken_texts(recipe, tmp_path):
     audio = {path: path.read_bytes() for path in atis.path.rglob("*.flac")}
     assert len(audio) == 7 and all(soundfile.info(path).samplerate == 16000 for path in audio)
     assert json.loads((atis.path / "downloads/spoken/info.json").read_text())["espeak_ng"]
+    assert (atis.path / "data/synthetic").is_file()  # which reports say
     shutil.rmtree(atis.path / "downloads")
     assert atis.data(*options).returncode == 0
     assert audio == {path: path.read_bytes() for path in atis.path.rglob("*.flac")}

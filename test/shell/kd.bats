@@ -207,6 +207,24 @@ stages_of() {
     refute grep -q noise_list <<<"${output}"
 }
 
+@test "features are normalised by their statistics, unless the config says that they are not" {
+    run "${kd}" "${sets[@]}" --dry_run true --stage 4 --stop_stage 5
+    [ "$(grep -c 'asr_train .*--normalize global_mvn --normalize_conf stats_file=' <<<"${output}")" -eq 3 ]
+    printf 'normalize: null  # samples\n' >conf/train_teacher.yaml
+    run "${kd}" "${sets[@]}" --dry_run true --stage 4 --stop_stage 5
+    refute grep -q -- --normalize <<<"${output}"
+}
+
+@test "speech that a program spoke is called so, whatever --score_opts says" {
+    run "${kd}" "${sets[@]}" --dry_run true --stage 7 --stop_stage 8
+    refute grep -q -- '--synthetic true' <<<"${output}"
+    [ "$(grep -c -- '--synthetic false' <<<"${output}")" -eq 4 ]
+    mkdir -p data && touch data/synthetic
+    run "${kd}" "${sets[@]}" --dry_run true --stage 7 --stop_stage 8 --score_opts "--title mine"
+    [ "$(grep -c -- '--synthetic true' <<<"${output}")" -eq 4 ]
+    refute grep -q -- '--synthetic false' <<<"${output}"
+}
+
 @test "teachers are cached for the students that have one" {
     run "${kd}" "${sets[@]}" --dry_run true --stage 5 --stop_stage 5 --cache_teacher true
     [ "$(grep -c '^  cache_features' <<<"${output}")" -eq 1 ]

@@ -12,7 +12,7 @@ from espnet2_kd.asr.alignment import align
 from espnet2_kd.asr.load import load_model
 from espnet2_kd.bin.acoustic_frames import main
 from espnet2_kd.data.table import read_table, write_table
-from espnet2_kd.slu.frames import written_as
+from espnet2_kd.slu.frames import AcousticFrames, written_as
 from espnet2_kd.slu.sentence import SentenceReader
 
 MODEL = "valid.loss_transducer.ave.pth"
@@ -120,6 +120,22 @@ def test_spans_do_not_depend_on_the_case_of_the_text(ears, tiny_bert, data, tmp_
         assert small[utt][-1, 1] == capital[utt][-1, 1] and small[utt][0, 1] == capital[utt][0, 1]
 
 
+def test_an_encoder_with_ctc_outputs_inside(ears, data, tmp_path, monkeypatch):
+    """ESPnet2's gives a tuple of its states and those of layers inside."""
+    assert run(ears, data, tmp_path / "plain") == 0
+    plain = AcousticFrames.__init__
+
+    def init(self, *args):
+        plain(self, *args)
+        encode = self.model.encode
+        monkeypatch.setattr(self.model, "encode", lambda *x: ((encode(*x)[0], [(1, None)]), encode(*x)[1]))
+
+    monkeypatch.setattr(AcousticFrames, "__init__", init)
+    assert run(ears, data, tmp_path / "inside") == 0
+    one, other = (kaldiio.load_scp(str(tmp_path / name / "frames.scp")) for name in ("plain", "inside"))
+    assert all(np.array_equal(one[utt], other[utt]) for utt in TEXTS)
+
+
 def test_how_a_recogniser_writes():
     assert written_as(["<blank>", "<unk>", "A", "\u2581THE", "<sos/eos>"])("the a") == "THE A"
     assert written_as(["<blank>", "a", "b", "<sos/eos>"])("A b") == "a b"
@@ -138,6 +154,10 @@ def test_faults(ears, tiny_experiment, tiny_bert, data, tmp_path, capsys):
     assert "--slow_rate 0: a number from 1" in capsys.readouterr().err
     assert run(exp, data, out, "--device", "gpu") == 1
     assert "device gpu cannot be used" in capsys.readouterr().err
+    more = tiny_experiment("asr_and_more")
+    (more / "config.yaml").write_text(f"{(more / 'config.yaml').read_text()}\npostencoder: length_adaptor\n")
+    assert run(more, data, out) == 1
+    assert "asr_and_more: has a postencoder (length_adaptor); take a recogniser without one" in capsys.readouterr().err
     deaf = tiny_experiment("asr_no_ctc", ctc_weight=0.0)
     assert run(deaf, data, out, "--hf_model", str(tiny_bert)) == 1
     assert "has no CTC output" in capsys.readouterr().err

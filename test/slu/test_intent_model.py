@@ -108,6 +108,30 @@ def test_what_is_frozen_stands_still():
     assert all(p.grad is not None for p in tuned.encoder.parameters())
 
 
+def test_what_nothing_can_do_to_frames_taken_beforehand():
+    frames = {**batch(), "speech": torch.randn(3, 6, 6), "speech_lengths": torch.tensor([6, 3, 5])}
+    tuned = model(freeze=False)
+    with pytest.raises(ConfigError, match="freeze: false cannot do anything with frames that were taken beforehand"):
+        tuned.train()(**frames)
+    assert torch.isfinite(tuned.eval()(**frames)[0])
+    masked = model().train()
+    masked.specaug = torch.nn.Identity()
+    with pytest.raises(ConfigError, match="specaug cannot do anything with frames"):
+        masked(**frames)
+
+
+def test_an_encoder_with_ctc_outputs_inside():
+    net, data = model().eval(), batch()
+    expected, forward = net.logits(data["speech"], data["speech_lengths"]), net.encoder.forward
+
+    def inside(x, lens):
+        x, lens, state = forward(x, lens)
+        return (x, [(1, x)]), lens, state
+
+    net.encoder.forward = inside
+    torch.testing.assert_close(net.logits(data["speech"], data["speech_lengths"]), expected)
+
+
 def test_batches_equal_single_utterances():
     net, data = model().eval(), batch()
     together = net.logits(data["speech"], data["speech_lengths"])
@@ -123,9 +147,13 @@ def test_labels_that_do_not_fit():
             ConfigError, match="label: utterance . of a batch has not exactly one known value of the slot"
         ):
             net(**{**data, "label": torch.tensor(label)})
+    with pytest.raises(ConfigError, match="label: utterance b has not exactly one"):
+        net(**{**data, "label": torch.tensor([[0, 4], [3, 5], [2, 1]])}, utt_id=["a", "b", "c"])
     with pytest.raises(ValueError, match="label 'lamp': classes are named slot=value"):
         slots_of(["lamp", "<unk>"])
     with pytest.raises(ConfigError, match="token_list: label 'lamp': classes are named slot=value"):
         IntentModel(["lamp", "<unk>"], None, None, None, None, net.encoder, net.decoder)
+    with pytest.raises(ConfigError, match="token_list: <unk> is not the last"):
+        IntentModel(["<unk>", "a=b"], None, None, None, None, net.encoder, net.decoder)
     with pytest.raises(ValueError, match="slow_rate 0: how many frames make one, from 1"):
         SlowFrames(0)

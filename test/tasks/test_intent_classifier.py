@@ -15,6 +15,7 @@ from espnet2_kd.bin import acoustic_frames
 from espnet2_kd.bin.classify import main
 from espnet2_kd.data.table import read_table, write_table
 from espnet2_kd.kd.registry import ConfigError
+from espnet2_kd.tasks.intent import KDIntentTask
 from espnet2_kd.tasks.intent_classifier import IntentClassifier
 
 TOKENS = ["intent=off", "intent=on", "room=hall", "room=none", "<unk>"]
@@ -100,6 +101,41 @@ def test_a_folder_of_audio_and_one_of_frames(recipe, ears, tmp_path):
         assert [float(x) for x in one[utt].split()] == pytest.approx([float(x) for x in other[utt].split()], abs=2e-4)
 
 
+def test_frames_of_other_ears(recipe, ears, tiny_experiment, tmp_path, capsys):
+    """Of the same width, so that nothing else would tell."""
+    exp, data = str(recipe / "exp/intent"), str(recipe / "data")
+    others = tiny_experiment("other_ears_of_intents", seed=2)
+    for name, whose, rate in (("others", others, "2"), ("slower", ears, "3")):
+        options = ["--exp", str(whose), "--slow_rate", rate, "--data_dir", data, "--output_dir", str(tmp_path / name)]
+        assert acoustic_frames.main(options) == 0
+        assert main(["--exp", exp, "--data_dir", str(tmp_path / name), "--output_dir", str(tmp_path / "out")]) == 1
+        what = "another recogniser" if name == "others" else "a slow_rate of 3"
+        assert f"{name}: frames of {what}: take them again" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    # Nor is a classifier trained on them.
+    table = ["--train_data_path_and_name_and_type", f"{tmp_path / 'others'}/frames.scp,speech,kaldi_ark"]
+    config = yaml.safe_load((recipe / "exp/intent/conf.yaml").read_text())
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(config))
+    args = KDIntentTask.get_parser().parse_args(
+        ["--config", str(tmp_path / "conf.yaml"), *table, "--output_dir", str(tmp_path / "exp")]
+    )
+    with pytest.raises(ConfigError, match="others: frames of another recogniser"):
+        KDIntentTask.build_model(args)
+
+
+def test_many_kinds_of_samples(recipe):
+    classifier = IntentClassifier.from_pretrained(recipe / "exp/intent")
+    x = samples(recipe, "utt1")
+    (expected,) = classifier.batch([x])
+    for same in (x.astype(np.float64), torch.from_numpy(x).double(), x.tolist()):
+        assert classifier.batch([same])[0] == expected
+    whole = classifier.batch([(x * 32768).round().astype(np.int16)])[0]
+    assert whole["intent"][1] == pytest.approx(expected["intent"][1], abs=1e-3)
+    assert classifier.batch([]) == []
+    frames, _ = classifier.model.encode(torch.from_numpy(x)[None], torch.tensor([len(x)]))
+    assert classifier.batch([frames[0].numpy().astype(np.float64)])[0]["room"][0] == expected["room"][0]
+
+
 def test_files_and_standard_input(recipe, capsys, monkeypatch):
     exp, wav = str(recipe / "exp/intent"), str(recipe / "data/utt1.wav")
     assert main(["--exp", exp, wav]) == 0
@@ -116,9 +152,20 @@ def test_faults(recipe, capsys, tmp_path):
     exp = str(recipe / "exp/intent")
     assert main(["--exp", exp, str(tmp_path / "none.wav")]) == 1
     assert "none.wav" in capsys.readouterr().err
-    soundfile.write(tmp_path / "click.wav", np.zeros(300), 16000)
+    soundfile.write(tmp_path / "two.wav", np.random.default_rng(0).normal(0, 0.1, (16000, 2)), 16000)
+    assert main(["--exp", exp, str(tmp_path / "two.wav")]) == 1
+    assert f"{tmp_path}/two.wav: 2 channels: choose one with --ref_channel 0" in capsys.readouterr().err
+    assert main(["--exp", exp, "--ref_channel", "1", str(tmp_path / "two.wav")]) == 0
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    capsys.readouterr()
+    assert main(["--exp", exp, str(tmp_path / "silent.wav")]) == 0
+    assert capsys.readouterr().out.strip() == f"{tmp_path}/silent.wav: no sound"
+    soundfile.write(tmp_path / "click.wav", np.full(300, 0.1), 16000)
     assert main(["--exp", exp, str(tmp_path / "click.wav")]) == 1
-    assert "19 ms of sound, of which nothing can be told: record at least" in capsys.readouterr().err
+    assert (
+        f"{tmp_path}/click.wav: 19 ms of sound, of which nothing can be told: record at least"
+        in capsys.readouterr().err
+    )
     with pytest.raises(ConfigError, match="frames of 7 values; this classifier's recogniser gives 16"):
         IntentClassifier.from_pretrained(exp)(np.zeros((5, 7), dtype=np.float32))
     assert main(["--exp", str(tmp_path), "a.wav"]) == 1

@@ -79,6 +79,6 @@ stage_7_score() {
         closing+=$(run python3 -m espnet2_kd.bin.report --exp_dirs "$(all_exps | paste -sd ' ')" \
             --inference_tag "$(tag_of "${config}")" --test_sets "${test_sets}" --output "${name}.md" \
             --json "${expdir}/report/${name,,}.json" --page "${expdir}/report/index${page,,}.html" \
-            --data_dirs "${dirs[*]}" --synthetic "${synthetic}" "${score_opt_list[@]}")$'\n'
+            --data_dirs "${dirs[*]}" --synthetic "$(is_spoken)" "${score_opt_list[@]}")$'\n'
     done
 }

@@ -122,7 +122,10 @@ token_name=${token_type}${hf_model:+_$(basename "${hf_model}")}
 [[ ${token_type} != bpe ]] || token_name=bpe_${bpemode}${nbpe}
 token_dir=data/token_list/${token_name}
 stats_dir=${expdir}/asr_stats_raw_${token_name}
-normalisation=(--normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz")
+normalisation=()
+# Samples, which some encoders hear, are not normalised: to ESPnet2 they are frames, of which it makes squares.
+[[ $(value_of normalize "${config_list[0]-}") == null ]] ||
+    normalisation=(--normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz")
 train_dir=${dumpdir}/raw/${train_set}
 valid_dir=${dumpdir}/raw/${valid_set}
 unlabelled_dir=${dumpdir}/raw/${unlabelled_set}
@@ -283,14 +286,13 @@ stage_5_distill() {
 }
 
 stage_8_pack() {
-    local exp results=${report%.md} spoken=${synthetic}
+    local exp results=${report%.md}
     results=${expdir}/report/${results,,}.json
-    [[ " ${score_opts} " != *" --synthetic true "* ]] || spoken=true
     for exp in $(all_exps); do
         once "${exp}/.packed" "${exp}/${inference_asr_model}" "${exp}/config.yaml" "${results}" "${inference_list[0]}" -- \
             "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --exp "${exp}" \
             --model_file "${inference_asr_model}" --results "${results}" --decoding "${inference_list[0]}" \
-            --lang "${lang}" ${license:+--license "${license}"} --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
+            --lang "${lang}" ${license:+--license "${license}"} --synthetic "$(is_spoken)" --outpath "${exp}/${exp##*/}.zip"
     done
 }
 

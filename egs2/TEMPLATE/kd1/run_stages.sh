@@ -24,6 +24,11 @@ set_commands() {
     done
 }
 
+# is_spoken: prints whether the test speech is synthetic: that of --synthetic is, and where local/data.sh has left data/synthetic.
+is_spoken() {
+    if "${synthetic}" || [[ -f data/synthetic ]]; then echo true; else echo false; fi
+}
+
 # need STAGE FILE...: fails unless the files are there that an earlier stage makes.
 need() {
     local made_by=$1 file

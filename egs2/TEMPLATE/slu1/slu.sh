@@ -26,7 +26,7 @@ dumpdir=dump              # where formatted audio and frames go
 expdir=exp                # where models and results go
 local_data_opts=""        # more options for local/data.sh
 synthetic=false           # let local/data.sh make up a tiny corpus of the same layout, to try the recipe out
-speed_perturb_factors=""  # copies of the training set at these speeds for the recogniser, e.g. "0.9 1.0 1.1"
+speed_perturb_factors=""  # copies of the training set at these speeds, e.g. "0.9 1.0 1.1"
 min_wav_duration=0.1      # shorter training utterances are dropped (seconds)
 max_wav_duration=20       # longer ones too
 ref_channel=""            # which channel of files with several: a number from 0, or mix for their mean
@@ -384,17 +384,16 @@ stage_9_score() {
     closing+=$(run python3 -m espnet2_kd.bin.report_intents --exp_dirs "${exps[*]}" --tag "${tag}" \
         --test_sets "$(all_tests | paste -sd ' ')" --baseline "intent_${stem%.yaml}" --output "${report}" \
         --json "${expdir}/report/${report%.md}.json" --page "${expdir}/report/index${page,,}.html" \
-        --data_dirs "${dirs[*]}" --synthetic "${synthetic}" "${score_opt_list[@]}")$'\n'
+        --data_dirs "${dirs[*]}" --synthetic "$(is_spoken)" "${score_opt_list[@]}")$'\n'
 }
 
 stage_10_pack() {
-    local exp results=${expdir}/report/${report%.md}.json spoken=${synthetic}
-    [[ " ${score_opts} " != *" --synthetic true "* ]] || spoken=true
+    local exp results=${expdir}/report/${report%.md}.json
     for exp in $(all_exps); do
         once "${exp}/.packed" "${exp}/${intent_model}" "${exp}/config.yaml" "${results}" -- \
             "${decode_command[@]}" "${exp}/pack.log" python3 -m espnet2_kd.bin.pack --kind intent --exp "${exp}" \
             --model_file "${intent_model}" --results "${results}" \
-            --lang "${lang}" ${license:+--license "${license}"} --synthetic "${spoken}" --outpath "${exp}/${exp##*/}.zip"
+            --lang "${lang}" ${license:+--license "${license}"} --synthetic "$(is_spoken)" --outpath "${exp}/${exp##*/}.zip"
     done
 }
 

@@ -17,5 +17,4 @@ exec ../../TEMPLATE/kd1/kd.sh \
     --distill_configs "conf/train_student_nokd.yaml conf/train_kd_aux.yaml" \
     --inference_config conf/decode.yaml \
     --num_threads 1 \
-    --score_opts "--synthetic true" \
     "$@"

@@ -23,5 +23,4 @@ exec ../../TEMPLATE/kd1/kd.sh \
     --inference_config conf/decode_cif.yaml \
     --inference_asr_model valid.acc.ave.pth \
     --report RESULTS_cif.md \
-    --score_opts "--synthetic true" \
     "$@"

@@ -23,5 +23,5 @@ exec ../../TEMPLATE/slu1/slu.sh \
     --snrs "10 5" \
     --text_model downloads/minilm \
     --intent_configs "conf/train_none.yaml conf/train_gru.yaml conf/train_std_hidden.yaml conf/train_std.yaml" \
-    --score_opts "--title mini --synthetic true" \
+    --score_opts "--title mini" \
     "$@"

@@ -22,5 +22,5 @@ exec ../../TEMPLATE/slu1/slu.sh \
     --acoustic_model valid.loss_transducer.ave.pth \
     --text_model downloads/minilm \
     --intent_configs "conf/train_none.yaml conf/train_gru.yaml conf/train_std_hidden.yaml conf/train_std.yaml conf/train_std_interpolate.yaml conf/train_std_token_pool.yaml conf/train_sentence.yaml" \
-    --score_opts "--title nlu_home --synthetic true" \
+    --score_opts "--title nlu_home" \
     "$@"

@@ -130,7 +130,9 @@ def probe_ids(num: int) -> list[str]:
 def why_not_cached(kind: str, conf: Mapping[str, Any], terms: Iterable[Term]) -> str | None:
     """What keeps a teacher's features for these terms from being cached; None where nothing does."""
     if not hasattr(TEACHERS.classes.get(kind), "files"):
-        return f"a teacher of the kind {kind!r} cannot be cached"
+        return f"a teacher of the kind {kind!r} cannot be cached" + (
+            ", it remembers what it has read" if kind == "hf_sentence" else ""
+        )
     if conf.get("input", "clean") != "clean":
         return "what it hears changes with SpecAugment"
     needy = [term.name for term in terms if kind == "espnet" and not in_encoder(term.teacher)]

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from espnet2_kd.data.intents import slots_of
 from espnet2_kd.data.tokenizer import UNK
+from espnet2_kd.kd.match import Count
 from espnet2_kd.kd.registry import ConfigError
 from espnet2_kd.kd.seq import Seq
 from espnet2_kd.kd.taps import as_seq, module_at
 from espnet2_kd.kd.teachers import TEACHERS
 from espnet2_kd.kd.teachers.teacher import Teacher
-from espnet2_kd.kd.teachers.text_encoder import TextEncoder
+from espnet2_kd.kd.teachers.text_encoder import TextEncoder, sentence_vector
 
 CLASSES = "classes"
 MAPS = (":scores", ":weights")
@@ -59,13 +60,11 @@ class HFSentenceTeacher(Teacher):
             self.projection, self.projection_bias = weight[:-1], weight[-1]
         self.paths: set[str] = set()
         self.name, self.classes = Path(model), None
+        self.cut = Count(
+            "teacher hf_sentence: so far %d texts had more word pieces than frames; of what is beyond the last is read"
+        )
         self.memory: dict[tuple[int, ...], dict[str, Tensor]] = {}
         self.num_bytes = 0
-
-    @staticmethod
-    def files(model: str, **conf: Any) -> list[Path]:
-        """The files that decide what this teacher says."""
-        return TextEncoder.files(model)
 
     def join(self, student: nn.Module) -> None:
         if self.pad_to:
@@ -92,11 +91,17 @@ class HFSentenceTeacher(Teacher):
             return {}
         text, lens = batch["text"], batch["text_lengths"]
         size = as_seq(shared[self.pad_to]).x.shape[1] if self.pad_to else 0
+        if size > self.encoder.max_tokens:
+            raise ConfigError(
+                f"teacher hf_sentence: pad_to: {size} frames, and {self.encoder.name} reads {self.encoder.max_tokens} word pieces; lower "
+                "--max_wav_duration"
+            )
         rows = []
         utts = batch.get("utt_id") or [None] * len(text)
         for b, (utt, ids, num) in enumerate(zip(utts, text, lens.tolist(), strict=True), 1):
             row = ids[:num]
             if size and num > size:
+                self.cut.add()
                 row = torch.cat((row[: size - 1], row[-1:]))
             if len(row) > self.encoder.max_tokens:
                 raise ConfigError(
@@ -199,10 +204,7 @@ class Answers:
 
     def __call__(self, states: Tensor, valid: Tensor) -> Tensor:
         """States of the last layer (B, N, D), valid (B, N) bool -> logits (B, V)."""
-        if self.pooling == "cls":
-            vector = states[:, 0]
-        else:
-            vector = states.masked_fill(~valid[:, :, None], 0.0).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+        vector = sentence_vector(states, valid, self.pooling)
         return nn.functional.linear(vector, self.weight.to(vector), self.bias.to(vector))
 
 

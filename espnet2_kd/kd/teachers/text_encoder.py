@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -28,23 +29,14 @@ class TextEncoder:
         max_tokens: how many it has positions for, special ones counted.
 
     Raises:
-        ConfigError: a model that is not there, or is more than a text encoder, or whose tokenizer tells no offsets.
+        ConfigError: as `load_text_encoder`; or a tokenizer that tells no offsets.
     """
 
     def __init__(self, name: str, where: str) -> None:
-        from transformers import AutoModel, AutoTokenizer
-
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            # In float32 whatever the file holds: half precision would make a batch of many differ from a batch of one.
-            whole = AutoModel.from_pretrained(name, trust_remote_code=False, dtype=torch.float32)
-        except (OSError, ValueError) as error:
-            what = "is no directory here" if not os.path.exists(name) else "cannot be loaded"
-            raise ConfigError(f"{where}: {name} {what}: {first_line(error)}") from error
+        # A checkpoint of masked words has no pooler, and no tap can be there: it gives no vector for each word piece.
+        whole, self.tokenizer = load_text_encoder(name, where, may_lack="pooler.")
         if not self.tokenizer.is_fast:
             raise ConfigError(f"{where}: {name} has no fast tokenizer (tokenizer.json), which tells offsets")
-        if whole.config.is_encoder_decoder:
-            raise ConfigError(f"{where}: {name} is a {whole.config.model_type}, which is more than a text encoder")
         self.name = name
         self.model: nn.Module = whole.eval().requires_grad_(False)
         self.max_tokens = max_tokens(self.model, self.tokenizer)
@@ -78,6 +70,43 @@ class TextEncoder:
             if x.dim() != 3 or x.shape[:2] != ids.shape:
                 raise ConfigError(f"teacher tap {path!r} gives {list(x.shape)}, not a vector for each word piece")
         return hidden, mask
+
+
+def load_text_encoder(name: str, where: str, may_lack: str | tuple[str, ...] = ()) -> tuple[nn.Module, Any]:
+    """An encoder in float32 and its tokenizer, by its directory or its name on the hub.
+
+    Args:
+        where: begins error messages.
+        may_lack: what its weights may be missing of: what begins so.
+
+    Raises:
+        ConfigError: a model that is not there or is damaged, lacks weights, or is more than a text encoder.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        # In float32 whatever the file holds: half precision would make a batch of many differ from a batch of one.
+        encoder, report = AutoModel.from_pretrained(
+            name, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        what = "is no directory here" if not os.path.exists(name) else "cannot be loaded"
+        raise ConfigError(f"{where}: {name} {what}: {first_line(error)}") from error
+    if encoder.config.is_encoder_decoder:
+        raise ConfigError(f"{where}: {name} is a {encoder.config.model_type}, which is more than a text encoder")
+    # transformers would go on with random numbers in their place.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(may_lack))
+    if missing:
+        raise ConfigError(f"{where}: {name} has no weights for {', '.join(missing[:3])} ({len(missing)} missing)")
+    return encoder, tokenizer
+
+
+def sentence_vector(states: Tensor, valid: Tensor, pooling: str) -> Tensor:
+    """States (B, N, D), valid (B, N) bool -> (B, D): with `cls` that of the first token, with `mean` of all, special ones too."""
+    if pooling == "cls":
+        return states[:, 0]
+    return states.masked_fill(~valid[:, :, None], 0.0).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
 
 
 def max_tokens(model: nn.Module, tokenizer: Any) -> int:

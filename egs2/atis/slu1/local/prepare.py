@@ -18,7 +18,7 @@ from espnet2_kd.data.ids import with_speaker_prefix
 from espnet2_kd.data.importer import Utterance, unseen_labels, write_sets
 from espnet2_kd.data.places import usual_places
 from espnet2_kd.data.problems import DataError, Problem, one_problem
-from espnet2_kd.data.spoken import SpokenUtterance, keyed_rng, speak_corpus
+from espnet2_kd.data.spoken import SpokenUtterance, keyed_rng, note_spoken, speak_corpus
 from espnet2_kd.data.words import plain_words
 
 SETS = ("train", "valid", "test")
@@ -192,6 +192,7 @@ def main() -> None:
             utterances = recorded(sentences, corpus, problems)
         problems += unseen_labels(utterances)
         print("\n".join(map(summary, write_sets(utterances, args.data, problems))))
+        note_spoken(args.data, corpus is None)
     except DownloadError as error:
         sys.exit(f"{error}\nor name a folder with the texts: --texts DIR")
     except (DataError, EspeakError) as error:

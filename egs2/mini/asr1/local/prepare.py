@@ -10,7 +10,7 @@ from plan import plan
 
 from espnet2_kd.data.espeak import EspeakError
 from espnet2_kd.data.importer import ImportOptions, import_tsv
-from espnet2_kd.data.spoken import speak_corpus
+from espnet2_kd.data.spoken import note_spoken, speak_corpus
 
 SIZES = {"train": 2600, "valid": 200, "test": 300}
 TINY_SIZES = {"train": 48, "valid": 12, "test": 12}
@@ -42,6 +42,7 @@ def main() -> None:
         sys.exit(str(error))
     print(f"mini corpus: {sum(sizes.values())} utterances {'spoken' if new else 'are already there'} in {args.out}")
     import_tsv([args.out / "corpus.tsv"], args.data, ImportOptions())
+    note_spoken(args.data, True)
 
 
 if __name__ == "__main__":

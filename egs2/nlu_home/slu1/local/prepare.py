@@ -13,7 +13,7 @@ from texts import SPLITS, draw, find_texts, find_unlabelled, read_sets, sentence
 from espnet2_kd.data.espeak import EspeakError
 from espnet2_kd.data.importer import ImportOptions, import_tsv
 from espnet2_kd.data.problems import DataError, one_problem
-from espnet2_kd.data.spoken import SpokenUtterance, keyed_rng, speak_corpus, speak_unlabelled
+from espnet2_kd.data.spoken import SpokenUtterance, keyed_rng, note_spoken, speak_corpus, speak_unlabelled
 
 SIZES = {"train": 8000, "valid": 1000, "test": 1000}
 TINY_SIZES = {"train": 48, "valid": 6, "test": 12}
@@ -90,6 +90,7 @@ def main() -> None:
         for data in import_tsv(tables, args.data, ImportOptions()):
             intents = len(set(data.tables.get("label", {}).values()))
             print(f"{data.path}: {len(data.utts)} utterances, {intents} intents")
+        note_spoken(args.data, True)
     except (DataError, EspeakError) as error:
         sys.exit(str(error))
 
