@@ -10,6 +10,9 @@ import numpy as np
 from espnet2_kd.data.audio import AudioFault, named, read_audio
 from espnet2_kd.data.resample import resample
 
+# How files begin that would make noise as raw samples.
+COMPRESSED = {b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3", b"FORM": "aiff", b"caff": "caf"}
+
 
 def read_pieces(name: str, rate: int, size: int, ref_channel: str | None = None) -> Iterator[np.ndarray]:
     """Give float32 pieces of ``size`` samples at ``rate`` Hz; the last may be shorter.
@@ -37,9 +40,15 @@ def stream_pieces(stream: BinaryIO, rate: int, size: int) -> Iterator[np.ndarray
     """Give pieces of a stream that cannot be rewound: mono 16-bit wav at ``rate`` Hz, or raw samples of that kind.
 
     Raises:
-        AudioFault: a wav header that says otherwise.
+        AudioFault: a wav header that says otherwise, or a file of another kind.
     """
-    if stream.peek(4)[:4] != b"RIFF":
+    begin = stream.peek(4)[:4]
+    if kind := next((name for mark, name in COMPRESSED.items() if begin.startswith(mark)), None):
+        raise AudioFault(
+            f"standard input is {kind}",
+            f"give the file's name, or send raw samples: ffmpeg -i FILE -f s16le -ac 1 -ar {rate} -",
+        )
+    if begin != b"RIFF":
         while data := stream.read(2 * size):
             yield _floats(data)
         return

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import inspect
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,20 @@ from espnet2_kd.asr.remote_code import require_no_remote_code
 from espnet2_kd.data.damage import UNREADABLE
 from espnet2_kd.data.documents import read_yaml
 from espnet2_kd.data.problems import DataError, first_line
+from espnet2_kd.kd.registry import ConfigError
 
+# What building a model of a wrong configuration raises, or reading a file that it names.
+WRONG_CONFIG = (
+    TypeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,
+    OSError,
+    ImportError,
+    EOFError,
+)
 # Training-only parameters of distillation live under this name; see kd/student.py.
 TRAINING_ONLY = "kd."
 PATH_OPTIONS = ("token_list", "bpemodel", "non_linguistic_symbols")
@@ -47,15 +61,21 @@ def load_model(
         heads: the weights of distillation heads are wanted too, so the task must build them.
 
     Raises:
-        ExperimentError: no configuration or checkpoint, or no file that the configuration names; the checkpoint does not
-            hold exactly this model's weights; the device cannot be used.
+        ExperimentError: no configuration or checkpoint, or no file that the configuration names; it builds no model, or the
+            checkpoint does not hold exactly this model's weights; the device cannot be used.
         ConfigError: the configuration asks for code of a model's repository.
     """
     config, checkpoint = find_model(exp, model_file)
     args = argparse.Namespace(**read_config(config))
     require_no_remote_code(vars(args), str(config))
     resolve_paths(args, config.parent)
-    model = (_task_class(task) if isinstance(task, str) else task).build_model(args)
+    try:
+        model = (_task_class(task) if isinstance(task, str) else task).build_model(args)
+    except WRONG_CONFIG as error:
+        if isinstance(error, (ConfigError, ExperimentError)):
+            raise
+        logging.debug("%s", config, exc_info=True)
+        raise ExperimentError(f"{config}: builds no model ({type(error).__name__}: {first_line(error)})") from error
     state = read_weights(checkpoint)
     if not heads:
         state = {key: value for key, value in state.items() if not key.startswith(TRAINING_ONLY)}
@@ -63,7 +83,9 @@ def load_model(
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ExperimentError(f"{checkpoint}: {error}") from error
+        wrong = [line.strip() for line in str(error).splitlines()[1:]]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise ExperimentError(f"{checkpoint}: does not fit the model of {config}: {wrong[0]}{more}") from error
     try:
         return model.to(device).eval(), args
     except (RuntimeError, AssertionError) as error:
@@ -160,10 +182,14 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def _some(names: list[str]) -> str:
+    return (", ".join(names[:3]) or "none") + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _require_equal_keys(expected: dict[str, Any], found: dict[str, Any], path: Path) -> None:
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unexpected:
         raise ExperimentError(
             f"{path}: does not fit the model of its config.yaml: "
-            f"missing {', '.join(missing) or 'none'}; unexpected {', '.join(unexpected) or 'none'}"
+            f"missing {_some(missing)}; unexpected {_some(unexpected)}"
         )

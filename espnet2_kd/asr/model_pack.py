@@ -48,7 +48,8 @@ def require_model(name: str | Path) -> None:
 def open_pack(path: str | Path) -> tuple[Path, Path]:
     """Return `config.yaml` and the checkpoint of a packed model.
 
-    An archive is unpacked once, to `<archive>.unpacked` beside it; only plain files below that folder are accepted.
+    An archive is unpacked once, to `<archive>.unpacked` beside it, or where nothing can be written there in `~/.cache/espnet2_kd`;
+    only plain files below that folder are accepted.
 
     Raises:
         PackError: an unsafe or damaged archive, no meta.yaml, no model in it, or a hub that cannot be reached.
@@ -63,7 +64,10 @@ def open_pack(path: str | Path) -> tuple[Path, Path]:
 
 def _unpacked(archive: Path) -> Path:
     # The name holds what is in it: another archive of the same name is unpacked again.
-    target = archive.with_name(f"{archive.name}.unpacked") / file_sha256(archive)[:16]
+    beside = archive.with_name(f"{archive.name}.unpacked")
+    if not os.access(archive.parent, os.W_OK) and not beside.is_dir():
+        beside = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "espnet2_kd" / beside.name
+    target = beside / file_sha256(archive)[:16]
     if not target.exists():
         try:
             unpack(archive, target, MAX_BYTES, MAX_FILES)

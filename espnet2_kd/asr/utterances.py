@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet2_kd.data.audio import AudioFault, num_seconds, read_audio
+from espnet2_kd.data.audio import AudioFault, UnformattedFault, num_seconds, read_audio
 from espnet2_kd.data.data_dir import DataDir
 from espnet2_kd.data.problems import Problem
+
+FORMAT = "format the set: python -m espnet2_kd.bin.format_audio"
 
 
 class Utterances:
@@ -56,11 +58,13 @@ class Utterances:
             if rate != self.rate:
                 raise AudioFault(
                     f"{rate} Hz, the model was trained at {self.rate} Hz",
-                    "format the set: python -m espnet2_kd.bin.format_audio",
+                    FORMAT,
                 )
         except AudioFault as fault:
             line = self.data.lines.get(recording, 0)
-            problem = Problem(str(self.data.path / "wav.scp"), line, utt, fault.what, fault.remedy)
+            # Here there are no such options.
+            remedy = f"{FORMAT}, {fault.remedy}" if isinstance(fault, UnformattedFault) else fault.remedy
+            problem = Problem(str(self.data.path / "wav.scp"), line, utt, fault.what, remedy)
             if problem not in self.problems:
                 self.problems.append(problem)
             return None

@@ -6,14 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from espnet2_kd.bin.command import one_line_errors
+from espnet2_kd.bin.command import SECONDS, number, one_line_errors
+from espnet2_kd.data.problems import require_two_places
 
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--exp", required=True, type=Path, help="experiment directory of the recogniser, or its pack")
     parser.add_argument("--model_file", default="valid.loss_transducer.ave.pth", help="checkpoint in it")
-    parser.add_argument("--slow_rate", type=int, default=1, help="how many of its frames make one")
+    parser.add_argument("--slow_rate", type=number(), default=1, help="how many of its frames make one")
     parser.add_argument(
         "--hf_model", help="also say when each word piece of this tokenizer was spoken (folder or name on the hub)"
     )
@@ -21,9 +22,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output_dir", required=True, nargs="+", type=Path, help="one for each; made before: left alone"
     )
-    parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch")
+    parser.add_argument("--batch_seconds", type=SECONDS, default=120.0, help="audio in a padded batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
+    parser.add_argument("--num_threads", type=number(0), default=0, help="CPU threads, 0 leaves it to torch")
     return parser
 
 
@@ -32,8 +33,6 @@ def main(cmd: list[str] | None = None) -> int:
     args = parser.parse_args(cmd)
     if len(args.data_dir) != len(args.output_dir):
         parser.error("give as many --output_dir as --data_dir")
-    if args.slow_rate < 1:
-        parser.error(f"--slow_rate {args.slow_rate}: a number from 1")
     return one_line_errors(extract, args)
 
 
@@ -44,6 +43,8 @@ def extract(args: argparse.Namespace) -> None:
     from espnet2_kd.slu.frames import AcousticFrames, write_frames
     from espnet2_kd.slu.sentence import SentenceReader
 
+    for data_dir, output_dir in zip(args.data_dir, args.output_dir, strict=True):
+        require_two_places(data_dir, output_dir)
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
     reader = SentenceReader(args.hf_model) if args.hf_model else None

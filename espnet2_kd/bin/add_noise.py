@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from espnet2_kd.bin.command import end, rate
+from espnet2_kd.bin.command import end, number, rate
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -31,7 +31,7 @@ def get_parser() -> argparse.ArgumentParser:
         default="flac",
         help="file type (ark: flac.ark)",
     )
-    parser.add_argument("--nj", type=int, default=1, help="number of processes")
+    parser.add_argument("--nj", type=number(), default=1, help="number of processes")
     return parser
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet2_kd.bin.command import one_line_errors, rate
+from espnet2_kd.bin.command import SECONDS, number, one_line_errors, rate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,12 +35,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default="float16", choices=("float16", "float32"), help="precision on disk")
     parser.add_argument("--fs", type=rate, default=16000, help="sampling rate of the speech, such as 16k")
     parser.add_argument(
-        "--shard_utts", type=int, default=500, help="utterances in a file; a killed run loses at most as many"
+        "--shard_utts", type=number(), default=500, help="utterances in a file; a killed run loses at most as many"
     )
-    parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch")
-    parser.add_argument("--batch_units", type=int, default=4096, help="labels in a padded batch of transcripts")
+    parser.add_argument("--batch_seconds", type=SECONDS, default=120.0, help="audio in a padded batch")
+    parser.add_argument("--batch_units", type=number(), default=4096, help="labels in a padded batch of transcripts")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
+    parser.add_argument("--num_threads", type=number(0), default=0, help="CPU threads, 0 leaves it to torch")
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from espnet2_kd.bin.command import end
+from espnet2_kd.bin.command import SECONDS, end
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -16,7 +16,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data_dir", required=True, help="Kaldi data directory, as dump/raw/train")
     parser.add_argument("--token_dir", required=True, help="as data/token_list/bpe_unigram100")
-    parser.add_argument("--frame_ms", type=float, default=40.0, help="distance of encoder frames in ms")
+    parser.add_argument("--frame_ms", type=SECONDS, default=40.0, help="distance of encoder frames in ms")
     parser.add_argument("--drop", action="store_true", help="remove them from the directory instead of failing")
     parser.add_argument("--shapes", action="store_true", help="write what ESPnet2 makes batches by: *_shape files")
     return parser

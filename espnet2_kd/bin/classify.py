@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet2_kd.bin.command import one_line_errors
+from espnet2_kd.bin.command import SECONDS, number, one_line_errors
+from espnet2_kd.data.problems import require_two_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,12 +35,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output_dir", nargs="+", default=[], type=Path, help="one for each data directory")
     parser.add_argument(
         "--batch_seconds",
-        type=float,
+        type=SECONDS,
         default=120.0,
         help="audio in a padded batch (default: 120); does not matter to frames",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
+    parser.add_argument("--num_threads", type=number(0), default=0, help="CPU threads, 0 leaves it to torch")
     return parser
 
 
@@ -73,6 +74,8 @@ def classify(args: argparse.Namespace) -> None:
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
     require_classifier(args.exp)
+    for data_dir, output_dir in zip(args.data_dir, args.output_dir, strict=True):
+        require_two_places(data_dir, output_dir)
     classifier = IntentClassifier.from_pretrained(args.exp, args.model_file, args.device)
     for data_dir, output_dir in zip(args.data_dir, args.output_dir, strict=True):
         write_answers(classifier, data_dir, output_dir, args.batch_seconds)

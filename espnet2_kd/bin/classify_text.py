@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from espnet2_kd.bin.command import end
+from espnet2_kd.bin.command import end, number
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -18,9 +18,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, type=Path, help="folder of train_text_intents, as exp/text_seed1")
     parser.add_argument("--data_dir", required=True, type=Path, help="data directory; only its text is read")
     parser.add_argument("--output_dir", required=True, type=Path, help="for the tables label and probability")
-    parser.add_argument("--batch_size", type=int, default=64, help="sentences in a padded batch")
+    parser.add_argument("--batch_size", type=number(), default=64, help="sentences in a padded batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
+    parser.add_argument("--num_threads", type=number(0), default=0, help="CPU threads, 0 leaves it to torch")
     return parser
 
 
@@ -28,9 +28,6 @@ def main(cmd: list[str] | None = None) -> int:
     """Classify; faults in model and data are said on stderr, status 1."""
     parser = get_parser()
     args = parser.parse_args(cmd)
-    if args.batch_size < 1:
-        parser.error("--batch_size: give at least 1")
-
     from espnet2_kd.data.problems import DataError
     from espnet2_kd.kd.registry import ConfigError
 
@@ -48,10 +45,12 @@ def classify(args: argparse.Namespace) -> None:
     from transformers.utils import logging
 
     from espnet2_kd.data.intents import label_line
+    from espnet2_kd.data.problems import require_two_places
     from espnet2_kd.data.table import write_table
     from espnet2_kd.slu.text_model import TextIntentModel
     from espnet2_kd.slu.text_sentences import pieces_of, read_texts
 
+    require_two_places(args.data_dir, args.output_dir)
     logging.disable_progress_bar()
     if args.num_threads:
         torch.set_num_threads(args.num_threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import math
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -25,11 +26,8 @@ def end(main: Callable[[], int | None]) -> NoReturn:
         print(error, file=sys.stderr)
         status = 1
     except OSError as error:
-        if error.errno not in FULL:
+        if not told(error):
             raise
-        print(
-            f"{error.filename or 'a file'}: {error.strerror}: make room and run again, nothing is lost", file=sys.stderr
-        )
         status = 1
     except KeyboardInterrupt:
         status = 130
@@ -48,7 +46,23 @@ def one_line_errors(work: Callable[[argparse.Namespace], None], args: argparse.N
     except (AudioFault, ConfigError, DataError, ExperimentError, PackError) as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        if not told(error):
+            raise
+        return 1
     return 0
+
+
+def told(error: OSError) -> bool:
+    """Whether it names a file that the user can mend; then that is said on stderr."""
+    if error.errno in FULL:
+        print(
+            f"{error.filename or 'a file'}: {error.strerror}: make room and run again, nothing is lost", file=sys.stderr
+        )
+    elif error.filename:
+        # Of a write, it may name the file that would have been renamed.
+        print(f"{error.filename2 or error.filename}: {error.strerror}", file=sys.stderr)
+    return error.errno in FULL or bool(error.filename)
 
 
 def true_or_false(word: str) -> bool:
@@ -56,6 +70,24 @@ def true_or_false(word: str) -> bool:
     if word not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
     return word == "true"
+
+
+def number(least: float = 1, whole: bool = True) -> Callable[[str], float]:
+    """Type of an option that is a finite number from `least`."""
+
+    def read(word: str) -> float:
+        try:
+            value = int(word) if whole else float(word)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{word}: expected a {'whole ' if whole else ''}number from {least:g}")
+        return value
+
+    return read
+
+
+SECONDS = number(0.001, whole=False)
 
 
 def rate(word: str) -> int:

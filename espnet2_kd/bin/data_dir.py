@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from espnet2_kd.bin.command import end, rate, true_or_false
+from espnet2_kd.bin.command import end, number, rate, true_or_false
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -60,7 +60,7 @@ def get_parser() -> argparse.ArgumentParser:
     sub = verb("split", "cut into runs of utterances at SOURCE/split<num>utt/<n>")
     sub.add_argument("source")
     sub.add_argument("target", nargs="?", help="folder to write instead")
-    sub.add_argument("--num", type=int, required=True, help="number of parts")
+    sub.add_argument("--num", type=number(), required=True, help="number of parts")
 
     sub = verb("filter", "drop utterances that are too short, too long or without words")
     sub.add_argument("source")

@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from espnet2_kd.asr.freshness import decoding_inputs, is_fresh
-from espnet2_kd.bin.command import one_line_errors
+from espnet2_kd.asr.freshness import decoding_made_from, is_done, note_done
+from espnet2_kd.bin.command import SECONDS, number, one_line_errors
+from espnet2_kd.data.problems import require_two_places
 
 OUTPUTS = ("token", "score", "text")
 
@@ -24,10 +25,12 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data_dir", required=True, type=Path, help="data directory with wav.scp and utt2spk")
     parser.add_argument("--output_dir", required=True, type=Path)
-    parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch")
+    parser.add_argument("--batch_seconds", type=SECONDS, default=120.0, help="audio in a padded batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
-    parser.add_argument("--force", action="store_true", help="decode although the outputs are newer than all inputs")
+    parser.add_argument("--num_threads", type=number(0), default=0, help="CPU threads, 0 leaves it to torch")
+    parser.add_argument(
+        "--force", action="store_true", help="decode although the outputs are of this model and this data"
+    )
     return parser
 
 
@@ -37,9 +40,11 @@ def main(cmd: list[str] | None = None) -> int:
 
 def decode(args: argparse.Namespace) -> None:
     """Decode and write; raises ``ConfigError``, ``DataError`` or ``ExperimentError`` and then writes nothing."""
+    require_two_places(args.data_dir, args.output_dir)
     outputs = [args.output_dir / name for name in OUTPUTS]
-    if not args.force and is_fresh(outputs, decoding_inputs(args.exp, args.model_file, args.config, args.data_dir)):
-        print(f"{args.output_dir / 'text'} is newer than the model and the data: nothing to do")
+    key = decoding_made_from(args.exp, args.model_file, args.config, args.data_dir)
+    if not args.force and is_done(outputs, key):
+        print(f"{args.output_dir / 'text'} is of this model and this data: nothing to do")
         return
 
     import torch
@@ -70,9 +75,9 @@ def decode(args: argparse.Namespace) -> None:
                 num_samples += len(speech[utt])
     if utterances.problems:
         raise DataError(utterances.problems)
-    # text comes last: its date says that all are complete.
     for name in OUTPUTS:
         write_table(args.output_dir / name, tables[name])
+    note_done(outputs, key)
     seconds, elapsed = num_samples / recognizer.rate, time.monotonic() - start
     print(f"decoded {len(tables['text'])} utterances, {seconds:.0f} s of audio, in {elapsed:.0f} s: {args.output_dir}")
 

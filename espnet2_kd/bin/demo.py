@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from espnet2_kd.asr.model_pack import require_model
-from espnet2_kd.bin.command import one_line_errors
+from espnet2_kd.bin.command import number, one_line_errors
 
 DEFAULT = "-"
 
@@ -45,7 +45,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--guess_ms", type=float, default=1000.0, help="models with full context guess so often, 0: never"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    parser.add_argument("--num_threads", type=int, default=1, help="CPU threads for each model (default: 1)")
+    parser.add_argument("--num_threads", type=number(), default=1, help="CPU threads for each model (default: 1)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=8765, help="0 takes a free one (default: 8765)")
     parser.add_argument("--allow_host", **each, help="other names under which browsers reach this server")

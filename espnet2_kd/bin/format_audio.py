@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from espnet2_kd.bin.command import end, rate, true_or_false
+from espnet2_kd.bin.command import end, number, rate, true_or_false
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def get_parser() -> argparse.ArgumentParser:
         default="flac",
         help="file type (ark: flac.ark)",
     )
-    parser.add_argument("--nj", type=int, default=1, help="number of processes")
+    parser.add_argument("--nj", type=number(), default=1, help="number of processes")
     parser.add_argument(
         "--speed_perturb_factors", default="1.0", help="speeds separated by spaces; 0.9 makes copies named sp0.9-<id>"
     )
@@ -31,7 +31,11 @@ def get_parser() -> argparse.ArgumentParser:
         "--ref_channel", help="channel to take from files with several (0 is the first), or mix for their mean"
     )
     parser.add_argument(
-        "--skip_bad_audio", type=int, default=0, metavar="N", help="leave out up to N bad recordings, with a report"
+        "--skip_bad_audio",
+        type=number(0),
+        default=0,
+        metavar="N",
+        help="leave out up to N bad recordings, with a report",
     )
     parser.add_argument(
         "--allow_pipes", type=true_or_false, default=False, metavar="true|false", help="run the commands in wav.scp"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from espnet2_kd.bin.command import end, rate
+from espnet2_kd.bin.command import end, number, rate
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--strings", help="TSV list: string_id speaker text utt_ids gaps_ms; needs --set")
     parser.add_argument("--joined_dir", help="with --strings: folder of the joined audio; default: DATA/SET/joined")
     parser.add_argument("--fs", type=rate, default="16k", help="with --strings: sampling rate of the joined audio")
-    parser.add_argument("--nj", type=int, default=1, help="with --strings: number of processes")
+    parser.add_argument("--nj", type=number(), default=1, help="with --strings: number of processes")
     return parser
 
 

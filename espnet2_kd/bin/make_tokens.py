@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from espnet2_kd.bin.command import end
+from espnet2_kd.bin.command import end, number
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -18,7 +18,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--text", nargs="+", action="extend", required=True, help="Kaldi text files to make tokens from"
     )
     parser.add_argument("--output_dir", required=True, help="as data/token_list/bpe_unigram100")
-    parser.add_argument("--nbpe", type=int, default=30, help="number of BPE tokens, the special ones included")
+    parser.add_argument("--nbpe", type=number(), default=30, help="number of BPE tokens, the special ones included")
     parser.add_argument("--bpemode", choices=("unigram", "bpe", "char", "word"), default="unigram")
     parser.add_argument("--bpe_char_cover", type=float, default=1.0, help="share of characters BPE must cover")
     parser.add_argument("--nlsyms_txt", help="file of symbols that stay whole, one per line (bpe, char)")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from espnet2_kd.bin.command import one_line_errors
+from espnet2_kd.bin.command import SECONDS, number, one_line_errors
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -23,10 +23,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output_dir", required=True, type=Path, help="for similarity.tsv, similarity.png and taps.yaml"
     )
-    parser.add_argument("--num_taps", type=int, default=4, help="how many pairs to propose")
-    parser.add_argument("--max_seconds", type=float, default=600.0, help="audio to look at, drawn at random")
+    parser.add_argument("--num_taps", type=number(), default=4, help="how many pairs to propose")
+    parser.add_argument("--max_seconds", type=SECONDS, default=600.0, help="audio to look at, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch")
+    parser.add_argument("--batch_seconds", type=SECONDS, default=120.0, help="audio in a padded batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     return parser
 

@@ -59,7 +59,8 @@ def named_files(config: Path) -> tuple[list[Path], Path | None]:
     files, folder = [], None
     for option, name in names.items():
         path = Path(name) if isinstance(name, str) else None
-        if path is None or (option == "bpemodel" and not os.path.exists(path)):  # a tokenizer may be a name on the hub
+        on_hub = option == "bpemodel" and settings.get("token_type") == "hugging_face"
+        if path is None or (on_hub and not os.path.exists(path)):
             continue
         if option == "bpemodel" and path.is_dir():
             folder = path
@@ -74,13 +75,16 @@ def pack(args: argparse.Namespace) -> None:
     """Write the archive that the options describe, and list its members; raises what ``main`` reports."""
     import yaml
 
-    from espnet2_kd.asr.model_pack import CARD, DECODING
+    from espnet2_kd.asr.load import read_config
+    from espnet2_kd.asr.model_pack import CARD, DECODING, PackError
     from espnet2_kd.asr.pack_writer import require_files, student_weights, write_pack
     from espnet2_kd.report.model_card import describe, render_card
 
     prefix = {"asr": "asr_", "intent": ""}[args.kind]
     model, config = args.exp / args.model_file, args.exp / "config.yaml"
     require_files([model, config, *args.option, *([args.decoding] if args.decoding else [])])
+    if (args.kind == "intent") != ("acoustic_file" in read_config(config)):  # which only the task of intents has
+        raise PackError(f"{config}: is of another kind than --kind {args.kind}")
     named, folder = named_files(config)
     weights = student_weights(model)
     shared = describe(

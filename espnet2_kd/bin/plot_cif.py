@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from espnet2_kd.bin.command import one_line_errors
+from espnet2_kd.bin.command import number, one_line_errors
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -21,7 +21,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--data_dir", required=True, type=Path, help="formatted speech, with text to compare with a teacher"
     )
     parser.add_argument("--utts", nargs="+", help="which utterances; the first ones otherwise")
-    parser.add_argument("--num_utts", type=int, default=3, help="how many of the first")
+    parser.add_argument("--num_utts", type=number(), default=3, help="how many of the first")
     parser.add_argument("--output_dir", required=True, type=Path, help="where the pictures go")
     return parser
 

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from espnet2_kd.bin.command import one_line_errors
+from espnet2_kd.bin.command import SECONDS, number, one_line_errors
+from espnet2_kd.data.problems import require_two_places
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -30,9 +31,9 @@ def get_parser() -> argparse.ArgumentParser:
         default=0.0,
         help="leave out utterances below this probability per token (0 to 1)",
     )
-    parser.add_argument("--batch_seconds", type=float, default=120.0, help="audio in a padded batch")
+    parser.add_argument("--batch_seconds", type=SECONDS, default=120.0, help="audio in a padded batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
+    parser.add_argument("--num_threads", type=number(0), default=0, help="CPU threads, 0 leaves it to torch")
     return parser
 
 
@@ -42,6 +43,7 @@ def main(cmd: list[str] | None = None) -> int:
 
 def pseudo_label(args: argparse.Namespace) -> None:
     """Label what has no label yet and write the data directory; raises ConfigError, DataError or ExperimentError."""
+    require_two_places(args.data_dir, args.output_dir)
     import torch
 
     from espnet2_kd.asr.decode_config import DecodeConfig

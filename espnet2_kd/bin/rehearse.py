@@ -13,13 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
-from espnet2_kd.bin.command import end, rate
+from espnet2_kd.bin.command import end, number, rate
 
 if TYPE_CHECKING:
     from torch import nn
 
 # What a wrong name, keyword, file or shape in ESPnet2's own parts ends in.
-WRONG_CONFIG = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError, OSError, ImportError)
 MAX_SHORTEST_MS = 10_000  # an encoder that needs more is no encoder of speech
 
 
@@ -47,7 +46,9 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--intent_configs", type=Path, nargs="*", default=[], help="of the classifiers")
     group.add_argument("--acoustic_exp", help="or this one, trained already")
     group.add_argument("--classes", type=Path, help="list of all slot=value")
-    group.add_argument("--slow_rate", type=int, default=1, help="how many of its frames make one of the classifiers'")
+    group.add_argument(
+        "--slow_rate", type=number(), default=1, help="how many of its frames make one of the classifiers'"
+    )
     group.add_argument("--text_model", help="text encoder that is to learn the intents and teach")
     group.add_argument("--text_config", type=Path, help="how it is to learn")
     parser.add_argument("training", nargs="*", help="after --: options of espnet2_kd.bin.asr_train that all share")
@@ -81,7 +82,7 @@ def main(cmd: list[str] | None = None) -> int:
 
 
 def _problems(config: Path, work: Callable[[], object]) -> list[str]:
-    from espnet2_kd.asr.load import ExperimentError
+    from espnet2_kd.asr.load import WRONG_CONFIG, ExperimentError
     from espnet2_kd.asr.model_pack import PackError
     from espnet2_kd.data.problems import DataError
     from espnet2_kd.kd.registry import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet2_kd.bin.command import end, true_or_false
+from espnet2_kd.bin.command import end, number, true_or_false
 from espnet2_kd.report.page.options import add_page_options, page_options
 
 
@@ -35,7 +35,7 @@ def get_parser() -> argparse.ArgumentParser:
         default="auto",
         help="what systems are compared by; auto: characters where a language has no blanks between words, else words",
     )
-    parser.add_argument("--bootstrap_samples", type=int, default=2000, help="draws of the bootstrap")
+    parser.add_argument("--bootstrap_samples", type=number(), default=2000, help="draws of the bootstrap")
     add_page_options(parser)
     return parser
 
@@ -58,6 +58,9 @@ def main(cmd: list[str] | None = None) -> None:
     if not paths:
         raise one_problem(args.exp_dirs, "no experiment with a run.json", "train first, or correct --exp_dirs")
     systems = read_systems(paths, args.inference_tag, test_sets)
+    if not any(system.scored(name) for system in systems for name in test_sets):
+        what = f"no system has a score of {' or '.join(test_sets)} in {args.inference_tag}"
+        raise one_problem(args.exp_dirs, what, "score first, or correct --test_sets or --inference_tag")
     base = choose_base(systems, args.baseline)
     cluster = None if args.cluster == "auto" else args.cluster
     metric = None if args.metric == "auto" else METRICS[args.metric]

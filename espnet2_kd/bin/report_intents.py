@@ -64,6 +64,9 @@ def main(cmd: list[str] | None = None) -> None:
     if not paths:
         raise one_problem(args.exp_dirs, "no directory <system>_seed<number>", "train first, or correct --exp_dirs")
     systems = read_intent_systems(paths, args.tag, [condition.test_set for condition in conditions], missing)
+    if not any(system.scored(condition.test_set) for system in systems for condition in conditions):
+        what = f"no system has a score of {args.test_sets} in {args.tag}"
+        raise one_problem(args.exp_dirs, what, "score first, or correct --test_sets or --tag")
     base = choose_base(systems, args.baseline)
     comparisons = [compare(systems, condition, base, args.tag) for condition in tracked("compare systems", conditions)]
     with replacing(args.output) as stream:

@@ -26,9 +26,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet2_kd.asr.freshness import decoding_inputs, is_fresh
+from espnet2_kd.asr.freshness import decoding_made_from, is_done, made_from, note_done
 from espnet2_kd.asr.model_pack import require_model
-from espnet2_kd.bin.command import one_line_errors, true_or_false
+from espnet2_kd.bin.command import number, one_line_errors, true_or_false
 
 if TYPE_CHECKING:
     from espnet2_kd.asr.latency import Step
@@ -50,14 +50,16 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output_dir", type=Path, help="for stream.json and stream.jsonl; needed with --data_dir")
     parser.add_argument("--align_exp", type=Path, help="experiment whose CTC (else transducer) gives word times")
     parser.add_argument("--align_model_file", help="checkpoint in it (default: --model_file)")
-    parser.add_argument("--max_utts", type=int, default=0, help="only the first so many utterances, 0: all")
+    parser.add_argument("--max_utts", type=number(0), default=0, help="only the first so many utterances, 0: all")
     parser.add_argument("--piece_ms", type=float, default=40.0, help="audio handed over at a time (default: 40)")
-    parser.add_argument("--num_threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--num_threads", type=number(), default=1, help="CPU threads (default: 1)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument(
         "--quantize", type=true_or_false, default=False, help="8-bit linear layers in the encoder, on the CPU (false)"
     )
-    parser.add_argument("--force", action="store_true", help="measure although the report is newer than all inputs")
+    parser.add_argument(
+        "--force", action="store_true", help="measure although the report is of this model and this data"
+    )
     return parser
 
 
@@ -75,8 +77,8 @@ def main(cmd: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Decode what the options name; raises what ``main`` reports."""
-    if args.data_dir is not None and not args.force and is_measured(args):
-        print(f"{args.output_dir / 'stream.json'} is newer than the model and the data: nothing to do")
+    if args.data_dir is not None and not args.force and is_done(outputs(args), measured_from(args)):
+        print(f"{args.output_dir / 'stream.json'} is of this model and this data: nothing to do")
         return
     from espnet2_kd.data.audio import AudioFault
 
@@ -138,6 +140,7 @@ def measure(recognizer: Recognizer, size: int, args: argparse.Namespace) -> None
     totals = {**report.totals(), **conditions(args)}
     with replacing(args.output_dir / "stream.json") as stream:
         stream.write(json.dumps(totals, indent=2) + "\n")
+    note_done(outputs(args), measured_from(args))
     print(json.dumps({name: totals[name] for name in ("mode", "rtf", "first_token_ms", "emission_delay_ms")}))
 
 
@@ -153,17 +156,16 @@ def conditions(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def is_measured(args: argparse.Namespace) -> bool:
-    """Whether the report in the output directory is newer than its inputs and made under the same conditions."""
-    outputs = [args.output_dir / "stream.jsonl", args.output_dir / "stream.json"]
-    inputs = decoding_inputs(args.exp, args.model_file, args.config, args.data_dir)
-    if args.align_exp is not None:
-        inputs.append(args.align_exp / (args.align_model_file or args.model_file))
-    if not is_fresh(outputs, inputs):
-        return False
-    report = json.loads(outputs[1].read_text(encoding="utf-8"))
-    # Reports from before there was a choice do not name it.
-    return conditions(args).items() <= {"quantize": False, **report}.items()
+def outputs(args: argparse.Namespace) -> list[Path]:
+    """What a measurement writes."""
+    return [args.output_dir / "stream.jsonl", args.output_dir / "stream.json"]
+
+
+def measured_from(args: argparse.Namespace) -> str:
+    """A hash of all that a measurement depends on."""
+    aligner = [args.align_exp / (args.align_model_file or args.model_file)] if args.align_exp is not None else []
+    options = {**conditions(args), "aligner": made_from(aligner)}
+    return decoding_made_from(args.exp, args.model_file, args.config, args.data_dir, **options)
 
 
 def show(recognizer: Recognizer, name: str, size: int, ref_channel: str | None) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import fields
 
-from espnet2_kd.bin.command import end
+from espnet2_kd.bin.command import end, number
 from espnet2_kd.slu.text_options import POOLINGS, TextOptions
 from espnet2_kd.tasks.config import ArgumentParser
 
@@ -36,7 +36,7 @@ def get_parser() -> argparse.ArgumentParser:
             help=option.metadata["help"],
         )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads, 0 leaves it to torch")
+    parser.add_argument("--num_threads", type=number(0), default=0, help="CPU threads, 0 leaves it to torch")
     return parser
 
 

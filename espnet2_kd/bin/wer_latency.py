@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet2_kd.bin.command import one_line_errors
+from espnet2_kd.bin.command import number, one_line_errors
 
 if TYPE_CHECKING:
     from espnet2_kd.asr.decode_config import DecodeConfig
@@ -37,8 +37,8 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--right_ms", nargs="+", type=float, metavar="MS", help="default: the model's own")
     parser.add_argument("--align_exp", type=Path, help="experiment whose CTC (else transducer) gives word times")
-    parser.add_argument("--max_utts", type=int, default=50, help="utterances decoded as if live, 0: all")
-    parser.add_argument("--num_threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--max_utts", type=number(0), default=50, help="utterances decoded as if live, 0: all")
+    parser.add_argument("--num_threads", type=number(), default=1, help="CPU threads")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     return parser
 
@@ -116,7 +116,7 @@ def measure_point(args: argparse.Namespace, exp: Path, config: DecodeConfig, tra
     """Decode, score and stream one point, as far as that is not done yet."""
     import yaml
 
-    from espnet2_kd.asr.freshness import is_fresh
+    from espnet2_kd.asr.freshness import is_done, made_from, note_done
     from espnet2_kd.bin import decode, stream
     from espnet2_kd.data.table import replacing
     from espnet2_kd.report.metric import choose_metric
@@ -128,10 +128,8 @@ def measure_point(args: argparse.Namespace, exp: Path, config: DecodeConfig, tra
     settings = {"search": config.search, "beam_size": config.beam_size, "max_symbols": config.max_symbols}
     text = yaml.safe_dump({**settings, **config.context}, sort_keys=False)
     config_file = folder / "decode.yaml"
-    # An unchanged file keeps its date: what was decoded with it stays fresh.
-    if not config_file.is_file() or config_file.read_text(encoding="utf-8") != text:
-        with replacing(config_file) as out:
-            out.write(text)
+    with replacing(config_file) as out:
+        out.write(text)
     options = {
         "exp": exp,
         "model_file": args.model_file,
@@ -144,10 +142,12 @@ def measure_point(args: argparse.Namespace, exp: Path, config: DecodeConfig, tra
     command = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     decode.decode(decode.get_parser().parse_args(command))
     scored = [folder / "text", args.data_dir / "text", args.data_dir / "utt2spk"]
-    if is_fresh([folder / "score.json"], scored):
-        score = json.loads((folder / "score.json").read_text(encoding="utf-8"))
+    key, done = made_from(scored), [folder / "score.json"]
+    if is_done(done, key):
+        score = json.loads(done[0].read_text(encoding="utf-8"))
     else:
         score = score_set(scored[1], scored[0], scored[2], folder)
+        note_done(done, key)
     align = ["--align_exp", str(args.align_exp)] if args.align_exp else []
     stream.run(stream.get_parser().parse_args([*command, *align, "--max_utts", str(args.max_utts)]))
     totals = json.loads((folder / "stream.json").read_text(encoding="utf-8"))

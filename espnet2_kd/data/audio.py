@@ -32,13 +32,17 @@ class AudioFault(Exception):
         return f"{self.what}: {self.remedy}"
 
 
+class UnformattedFault(AudioFault):
+    """A recording that formatting has an option for: several channels, a command."""
+
+
 @contextmanager
 def named(name: str) -> Iterator[None]:
     """Let an AudioFault that comes from inside begin with the name of the recording, unless it tells it."""
     try:
         yield
     except AudioFault as fault:
-        raise AudioFault(fault.what if name in fault.what else f"{name}: {fault.what}", fault.remedy) from fault
+        raise type(fault)(fault.what if name in fault.what else f"{name}: {fault.what}", fault.remedy) from fault
 
 
 def read_audio(
@@ -132,7 +136,7 @@ def _from_ark(path: str, offset: int) -> tuple[np.ndarray, int]:
 
 def _from_command(entry: str, allow_pipes: bool) -> tuple[np.ndarray, int]:
     if not allow_pipes or not entry.endswith("|"):
-        raise AudioFault(f"is a command, not a file: {entry}", "allow commands: --allow_pipes true")
+        raise UnformattedFault(f"is a command, not a file: {entry}", "allow commands: --allow_pipes true")
     command = entry[:-1].strip()
     logging.getLogger(__name__).warning("running the command of wav.scp: %s", command)
     done = subprocess.run(command, shell=True, check=False, stdin=subprocess.DEVNULL, capture_output=True)
@@ -158,7 +162,7 @@ def _one_channel(samples: np.ndarray, ref_channel: str | None) -> np.ndarray:
     if ref_channel == "mix":
         return samples.mean(axis=1, dtype=np.float64).astype(np.float32)
     if ref_channel is None:
-        raise AudioFault(
+        raise UnformattedFault(
             f"{channels} channels", f"choose one with --ref_channel 0 (to {channels - 1}), or --ref_channel mix"
         )
     if int(ref_channel) >= channels:

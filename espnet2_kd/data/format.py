@@ -14,7 +14,7 @@ from espnet2_kd.data.audio import AudioFault, read_audio
 from espnet2_kd.data.data_dir import AUDIO_SUM, SPK_TABLES, UTT_TABLES, DataDir
 from espnet2_kd.data.entry import audio_path, is_command
 from espnet2_kd.data.parts import Part, file_state, fingerprint, remove_leftovers, run_parts
-from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.problems import DataError, Problem, one_problem, require_two_places
 from espnet2_kd.data.resample import resample, to_pcm16
 from espnet2_kd.data.sound_files import FORMATS, audio_sum, joint_sum, sizes, write_sounds
 from espnet2_kd.data.table import replacing
@@ -56,8 +56,7 @@ def format_audio(
     left out and listed in `target/bad_audio.txt`.
     """
     target = Path(target)
-    if Path(source).resolve() == target.resolve():
-        raise one_problem(target, "source and target are the same directory", "give two directories")
+    require_two_places(source, target)
     data = DataDir.read(source, need_text=False, allow_empty_text=True, allow_pipes=options.allow_pipes)
     parts = _make_parts(data, target / "data", options)
     remove_leftovers(target / "data", parts, ".ark" if options.audio_format.endswith(".ark") else "")

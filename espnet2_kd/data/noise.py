@@ -18,7 +18,7 @@ from espnet2_kd.data.audio import AudioFault, read_audio
 from espnet2_kd.data.data_dir import AUDIO_SUM, SPK_TABLES, UTT_TABLES, DataDir
 from espnet2_kd.data.entry import audio_path, is_command
 from espnet2_kd.data.parts import Part, file_state, fingerprint, remove_leftovers, run_parts
-from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.problems import DataError, Problem, one_problem, require_two_places
 from espnet2_kd.data.resample import resample, to_pcm16
 from espnet2_kd.data.sound_files import FORMATS, audio_sum, joint_sum, sizes, write_sounds
 from espnet2_kd.data.spoken import keyed_rng
@@ -70,8 +70,7 @@ def add_noise(source: str | PathLike, target: str | PathLike, options: NoiseOpti
     recordings only; `target/noise.tsv` says it. Raises DataError naming every file and utterance that cannot be mixed.
     """
     target = Path(target)
-    if Path(source).resolve() == target.resolve():
-        raise one_problem(target, "source and target are the same directory", "give two directories")
+    require_two_places(source, target)
     data = DataDir.read(source, need_text=False, allow_empty_text=True)
     recordings = {} if options.noise == WHITE else noise_files(options.noise, options.noise_split)
     parts = _make_parts(data, recordings, target / "data", options)
@@ -114,7 +113,11 @@ def noise_files(noise: str | PathLike, split: str | None = None) -> dict[str, st
         entries = {row.cells["utt_id"]: str(place / row.cells["path"]) for row in rows}
     else:
         if splits := sorted(path.stem for path in place.glob("*.tsv") if path.stem != "all"):
-            raise one_problem(place, f"has the splits {' '.join(splits)}", f"choose one: --noise_split {splits[-1]}")
+            raise one_problem(
+                place,
+                f"has the splits {' '.join(splits)}",
+                f"choose one, as {splits[-1]}: --noise_split (noise_list: --split)",
+            )
         found = (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         entries = {path.relative_to(place).as_posix(): str(path) for path in found}
     if not entries:

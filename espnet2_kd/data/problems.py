@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ def raise_if_fatal(problems: Iterable[Problem]) -> None:
 def one_problem(file: str | PathLike, what: str, remedy: str, line: int = 0, utt: str = "-") -> DataError:
     """Make the DataError of a single problem."""
     return DataError([Problem(str(file), line, utt, what, remedy)])
+
+
+def require_two_places(source: str | PathLike, target: str | PathLike) -> None:
+    """Raise DataError where what is to be written would take the place of what is read."""
+    if Path(source).resolve() == Path(target).resolve():
+        raise one_problem(target, "source and target are the same directory", "give two directories")
 
 
 def first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from espnet2_kd.data.data_dir import AUDIO_SUM, NOTES, SPK_TABLES, UTT_TABLES, DataDir
 from espnet2_kd.data.documents import read_text
 from espnet2_kd.data.durations import durations
-from espnet2_kd.data.problems import DataError, Problem, one_problem
+from espnet2_kd.data.problems import DataError, Problem, one_problem, require_two_places
 from espnet2_kd.data.sound_files import joint_sum
 
 ORDERS = ("first", "last", "random", "shortest", "speakers", "per_spk")
@@ -64,6 +64,7 @@ def _union(name: str, parts: Sequence[DataDir], problems: list[Problem]) -> dict
 
 def copy(source: str | PathLike, target: str | PathLike, utt_prefix: str = "", spk_prefix: str = "") -> DataDir:
     """Copy a directory, putting prefixes before utterance and speaker ids; recordings keep their names with segments."""
+    require_two_places(source, target)
     data = _read(source)
     by_prefix = {name: utt_prefix for name in UTT_TABLES} | {name: spk_prefix for name in SPK_TABLES}
     by_prefix["wav.scp"] = "" if "segments" in data.tables else utt_prefix
@@ -76,6 +77,7 @@ def copy(source: str | PathLike, target: str | PathLike, utt_prefix: str = "", s
 
 def subset(source: str | PathLike, target: str | PathLike, num: int, by: str = "first", seed: int = 0) -> DataDir:
     """Keep `num` utterances: the first, last or shortest, a random choice, whole speakers up to `num`, or `num` per speaker."""
+    require_two_places(source, target)
     data = _read(source)
     utts, spk_of = data.utts, data.tables["utt2spk"]
     if num < 1 or (by != "per_spk" and num > len(utts)):
@@ -103,6 +105,7 @@ def _count(seen: dict[str, int], spk: str) -> None:
 
 def select(source: str | PathLike, target: str | PathLike, keys: str | PathLike, by_speaker: bool = False) -> DataDir:
     """Keep the utterances (or all of the speakers) whose ids are the first words of the lines of file `keys`."""
+    require_two_places(source, target)
     data = _read(source)
     lines = read_text(keys).splitlines()
     wanted = {line.split()[0]: number for number, line in enumerate(lines, 1) if line.split()}

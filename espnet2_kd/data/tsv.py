@@ -32,13 +32,18 @@ def read_tsv_rows(path: str | PathLike, required: Sequence[str], problems: list[
     """Add to `problems` what `read_tsv` would raise, and give the lines that can be read; none where columns are missing."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        content = path.read_bytes()
+        lines = content.decode().removeprefix("\ufeff").split("\n")
     except OSError as error:
         problems.append(Problem(str(path), 0, "-", f"cannot be read ({error.strerror})", "give a TSV file"))
         return []
     except UnicodeDecodeError as error:
-        what, remedy = f"not UTF-8 at byte {error.start + 1}", "convert it: iconv -t UTF-8"
-        problems.append(Problem(str(path), 0, "-", what, remedy))
+        begin = content.rfind(b"\n", 0, error.start) + 1
+        first = content[begin : error.start].split(b"\t")[0].decode()
+        what = f"not UTF-8 at byte {error.start - begin + 1} of the line"
+        problems.append(
+            Problem(str(path), content.count(b"\n", 0, begin) + 1, first or "-", what, "convert it: iconv -t UTF-8")
+        )
         return []
     columns = [column.strip() for column in lines[0].rstrip("\r").split("\t")]
     missing = [column for column in required if column not in columns]

@@ -57,6 +57,24 @@ def test_another_kind_of_wav_is_refused(kind):
         list(stream_pieces(pipe(wav_bytes(**kind)), 16000, 300))
 
 
+@pytest.mark.parametrize(("format", "name"), [("FLAC", "flac"), ("OGG", "ogg"), ("MP3", "mp3"), ("AIFF", "aiff")])
+def test_compressed_sound_is_not_taken_for_samples(format, name):
+    file = io.BytesIO()
+    soundfile.write(file, SAMPLES, 16000, format=format)
+    content = file.getvalue() if name != "mp3" else b"ID3" + file.getvalue()
+    with pytest.raises(AudioFault, match=f"standard input is {name}: give the file's name, or send raw samples"):
+        list(stream_pieces(pipe(content), 16000, 300))
+
+
+def test_a_fault_names_the_file_and_channels_can_be_chosen(tmp_path):
+    two = np.stack((SAMPLES, -SAMPLES), axis=1)
+    soundfile.write(tmp_path / "two.wav", two, 16000, subtype="FLOAT")
+    with pytest.raises(AudioFault, match=f"{tmp_path}/two.wav: 2 channels: choose one with --ref_channel 0"):
+        list(read_pieces(str(tmp_path / "two.wav"), 16000, 300))
+    pieces = np.concatenate(list(read_pieces(str(tmp_path / "two.wav"), 16000, 300, "1")))
+    np.testing.assert_allclose(pieces, -SAMPLES, atol=1e-6)
+
+
 def test_files_of_any_rate(tmp_path):
     soundfile.write(tmp_path / "same.wav", SAMPLES, 16000, subtype="PCM_16")
     expected = soundfile.read(tmp_path / "same.wav", dtype="float32")[0]

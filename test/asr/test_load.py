@@ -65,7 +65,28 @@ def test_weights_that_do_not_fit_are_named(copy):
         load_model(copy, NAME)
     edit_state(copy, lambda state: state.pop("joint_network.extra"))
     edit_state(copy, lambda state: state.update({"joint_network.lin_out.bias": torch.ones(3)}))
-    with pytest.raises(ExperimentError, match=r"size mismatch for joint_network.lin_out.bias"):
+    with pytest.raises(
+        ExperimentError, match=r"does not fit the model of .*: size mismatch for joint_network.lin_out.bias"
+    ):
+        load_model(copy, NAME)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("num_blocks", "num_blox", "num_blox"),
+        ("encoder: chunk_conformer", "encoder: chunk_conformr", "chunk_conformr"),
+        ("decoder: transducer", "decoder: rnnx", "rnnx"),
+    ],
+)
+def test_a_configuration_that_builds_no_model_is_named(copy, old, new, word):
+    from espnet2_kd.asr.load import ExperimentError, load_model
+
+    config = copy / "config.yaml"
+    content = config.read_text()
+    assert old in content
+    config.write_text(content.replace(old, new))
+    with pytest.raises(ExperimentError, match=rf"config.yaml: builds no model \(\w+: .*{word}"):
         load_model(copy, NAME)
 
 

@@ -146,12 +146,6 @@ def test_a_report_says_whether_it_was_quantised(student, data, tmp_path, capsys)
         assert run(student, "--data_dir", data, "--output_dir", out, *options) == 0
         assert read(out)[1]["quantize"] == bool(options)
         assert ("nothing to do" in capsys.readouterr().out) == is_done
-    # Reports of before there was the option count as not quantised.
-    report = json.loads((out / "stream.json").read_text())
-    del report["quantize"]
-    (out / "stream.json").write_text(json.dumps(report))
-    assert run(student, "--data_dir", data, "--output_dir", out) == 0
-    assert "nothing to do" in capsys.readouterr().out
 
 
 def run(exp, *options):

@@ -101,7 +101,7 @@ def test_noise_of_training_is_not_that_of_the_test(pack):
     train, test = (noise_files(SHARED / pack, split) for split in ("train", "test"))
     assert train and test and not set(train) & set(test) and not set(train.values()) & set(test.values())
     assert all(Path(entry).is_file() for entry in (*train.values(), *test.values()))
-    with pytest.raises(DataError, match="has the splits test train: choose one: --noise_split train"):
+    with pytest.raises(DataError, match="has the splits test train: choose one, as train: --noise_split"):
         noise_files(SHARED / pack)
 
 

@@ -151,7 +151,7 @@ def test_faults(ears, tiny_experiment, tiny_bert, data, tmp_path, capsys):
     assert not (out / "frames.scp").exists()
     with pytest.raises(SystemExit):
         run(exp, data, out, "--slow_rate", "0")
-    assert "--slow_rate 0: a number from 1" in capsys.readouterr().err
+    assert "--slow_rate: 0: expected a whole number from 1" in capsys.readouterr().err
     assert run(exp, data, out, "--device", "gpu") == 1
     assert "device gpu cannot be used" in capsys.readouterr().err
     more = tiny_experiment("asr_and_more")

@@ -194,8 +194,12 @@ def test_missing_pieces(asr_page, tmp_path):
     assert page.data["curves"]["trainings"] == [] and page.data["clips"] == []
     assert "no such recording" in page.text and "num_att_plot" in page.text
     assert "changes0" not in page.data["figures"] and "latency0" not in page.data["figures"]
-    unscored = Reader(report_asr(folder, exp_dirs=exp, test_sets="elsewhere"))
-    assert "Not scored." in unscored.text and "rates0" not in unscored.data["figures"]
+    unscored = Reader(report_asr(folder, exp_dirs=exp, test_sets="test elsewhere"))
+    assert "Not scored." in unscored.text and "rates1" not in unscored.data["figures"]
+    with pytest.raises(
+        DataError, match="no system has a score of elsewhere in .*: score first, or correct --test_sets"
+    ):
+        report_asr(folder, exp_dirs=exp, test_sets="elsewhere")
 
 
 def test_wer_over_contexts(asr_page, tmp_path):
