@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{data.path}: {len(data.utts)} utterances, {speakers} speakers, {' '.join(sorted(data.tables))}")
         if "text" not in data.tables and not args.strings:
             print(
-                f"{data.path}: no transcripts: no table has a column {args.text_column} (--text_column names another)"
+                f"{data.path}: no transcripts: no table has a column {args.text_column} with words in it (--text_column names another)"
             )
     tables, part = [*args.tsv, *filter(None, [args.strings])], f"{args.only} {args.set or ''}".strip()
     for gone in record_import(args.data, tables, part, [data.path.name for data in made]):

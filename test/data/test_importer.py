@@ -239,7 +239,8 @@ def test_a_set_that_a_table_makes_no_more_is_removed(own, capsys):
 def test_a_table_without_words_says_so(own, capsys):
     main([str(own), "data", "--text_column", "said"])
     assert (
-        "data/dev: no transcripts: no table has a column said (--text_column names another)" in capsys.readouterr().out
+        "data/dev: no transcripts: no table has a column said with words in it (--text_column names another)"
+        in capsys.readouterr().out
     )
 
 
