@@ -123,9 +123,6 @@ token_name=${token_type}${hf_model:+_$(basename "${hf_model}")}
 token_dir=data/token_list/${token_name}
 stats_dir=${expdir}/asr_stats_raw_${token_name}
 normalisation=()
-# Samples, which some encoders hear, are not normalised: to ESPnet2 they are frames, of which it makes squares.
-[[ $(value_of normalize "${config_list[0]-}") == null ]] ||
-    normalisation=(--normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz")
 train_dir=${dumpdir}/raw/${train_set}
 valid_dir=${dumpdir}/raw/${valid_set}
 unlabelled_dir=${dumpdir}/raw/${unlabelled_set}
@@ -317,6 +314,9 @@ main() {
     ! "${skip_train}" || skip_stages+=" 3 4 5"
     ! "${skip_eval}" || skip_stages+=" 6 7"
     ! "${skip_packing}" || skip_stages+=" 8"
+    # Samples, which some encoders hear, are not normalised: to ESPnet2 they are frames, of which it makes squares.
+    [[ $(value_of normalize "${config_list[0]}") == null ]] ||
+        normalisation=(--normalize global_mvn --normalize_conf "stats_file=${stats_dir}/train/feats_stats.npz")
     run_stages
 }
 
