@@ -59,8 +59,9 @@ def named_files(config: Path) -> tuple[list[Path], Path | None]:
     files, folder = [], None
     for option, name in names.items():
         path = Path(name) if isinstance(name, str) else None
-        on_hub = option == "bpemodel" and settings.get("token_type") == "hugging_face"
-        if path is None or (on_hub and not os.path.exists(path)):
+        # Without pieces of BPE it may be a name, as of a tokenizer on the hub.
+        a_name = option == "bpemodel" and settings.get("token_type") != "bpe"
+        if path is None or (a_name and not os.path.exists(path)):
             continue
         if option == "bpemodel" and path.is_dir():
             folder = path

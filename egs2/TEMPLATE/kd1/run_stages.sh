@@ -24,9 +24,10 @@ set_commands() {
     done
 }
 
-# is_spoken: prints whether the test speech is synthetic: that of --synthetic is, and where local/data.sh has left data/synthetic.
+# is_spoken: prints whether the test speech is synthetic: that of --synthetic is, where local/data.sh has left data/synthetic,
+# and where --score_opts says so.
 is_spoken() {
-    if "${synthetic}" || [[ -f data/synthetic ]]; then echo true; else echo false; fi
+    if "${synthetic}" || [[ -f data/synthetic || " ${score_opts} " == *" --synthetic true "* ]]; then echo true; else echo false; fi
 }
 
 # need STAGE FILE...: fails unless the files are there that an earlier stage makes.
