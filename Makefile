@@ -13,7 +13,7 @@ help: ## what can be made
 setup: ## tools/venv with the locked versions, and sclite, espeak-ng, shellcheck, bats through apt
 	@tools/setup.sh
 
-demo: setup ## the whole of egs2/mini: corpus, teacher, students, scores (15 to 20 minutes on two cores)
+demo: setup ## the whole of egs2/mini: corpus, teacher, students, scores (a quarter of an hour on two cores)
 	@env -u OMP_NUM_THREADS egs2/mini/asr1/run.sh
 
 test: check recipes ## lint, unit tests and small runs of the recipes

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A streaming Conformer-Transducer for a home assistant, distilled from a full-context teacher; synthetic speech.
-# Usage: run.sh [--option value]...   (all options: run.sh --help; 15 to 20 minutes on two CPU cores)
+# Usage: run.sh [--option value]...   (all options: run.sh --help; about a quarter of an hour on two CPU cores)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
