@@ -1,9 +1,10 @@
-"""Time and memory of `data_dir validate` and `data_dir fix` on made-up metadata of many utterances.
+"""Time and memory of `data_dir validate`, of `data_dir fix` and of the start of a training, on made-up metadata of many utterances.
 
     python tools/bench/data_dir.py [--num 10000000] [--num_fix 1000000] [--folder /tmp]
 
 Each run is a process of its own. Validation must not need more memory for ten times the utterances. `fix` gets the same tables
-with their lines in another order. The tables of 10 million utterances take 2 GB below --folder, removed at the end; `fix` keeps
+with their lines in another order. The training then reads two of them and two files of lengths by ESPnet2's own classes, and
+makes batches. The tables of 10 million utterances take 2 GB below --folder, removed at the end; `fix` keeps
 a copy of the old ones and sorts on disk, so it needs three times the size of its tables.
 """
 
@@ -80,6 +81,27 @@ def validate(path: Path) -> None:
         sys.exit(f"{len(problems)} problems, the first: {problems[0]}")
 
 
+def write_shapes(path: Path, num: int) -> None:
+    """Write the files of lengths that the statistics stage writes, of speech and of its words in 1000 pieces."""
+    write(path / "speech_shape", (f"{_utt(n)} {16000 + n % 1500 * 160}\n" for n in range(num)))
+    write(path / "text_shape", (f"{_utt(n)} {4 + n % 60},1000\n" for n in range(num)))
+
+
+def start_training() -> Callable[[Path], None]:
+    """What reads them. To import it takes time of its own, see start_up.py."""
+    from espnet2.samplers.build_batch_sampler import build_batch_sampler
+    from espnet2.train.dataset import ESPnetDataset
+
+    def start(path: Path) -> None:
+        dataset = ESPnetDataset([(str(path / "wav.scp"), "speech", "kaldi_ark"), (str(path / "text"), "text", "text")])
+        shapes = [str(path / "speech_shape"), str(path / "text_shape")]
+        batches = build_batch_sampler("numel", 1, 32_000_000, shapes)
+        if sum(map(len, batches)) != sum(1 for _ in dataset):
+            sys.exit(f"{path}: the batches do not hold all utterances")
+
+    return start
+
+
 def measured(case: Callable[[], object]) -> dict[str, float]:
     """Seconds, seconds of this process and its children on a processor, MiB by which this process grows, MiB of a child."""
     start, busy = time.perf_counter(), sum(os.times()[:4])
@@ -104,6 +126,8 @@ def rows(args: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
         path = folder / f"shuffled{num}"
         write_dir(path, num, shuffled=True)
         yield _row("fix, lines in another order", num, again("--fix", str(path), settings=FRUGAL))
+        write_shapes(path, num)
+        yield _row("start of a training", num, again("--start", str(path), settings=FRUGAL))
         shutil.rmtree(path)
 
 
@@ -126,16 +150,23 @@ def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num", type=int, default=1_000_000, help="utterances to validate, and a tenth of them")
-    parser.add_argument("--num_fix", type=int, default=200_000, help="utterances to fix, and a tenth of them")
+    parser.add_argument(
+        "--num_fix", type=int, default=200_000, help="utterances to fix and to train on, and a tenth of them"
+    )
     parser.add_argument("--folder", help="where the made-up directories go")
     parser.add_argument("--validate", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--fix", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--start", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.validate:
         print(json.dumps(measured(lambda: validate(args.validate))))
         return
     if args.fix:
         print(json.dumps(measured(lambda: fix_data_dir(args.fix))))
+        return
+    if args.start:
+        start = start_training()
+        print(json.dumps(measured(lambda: start(args.start)) | {"child": 0}))  # no sort, but what the imports ran
         return
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         measurements = list(rows(args, Path(folder)))

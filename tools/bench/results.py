@@ -28,7 +28,7 @@ SCRIPTS = {
     "start_up": (["start_up"], ("cpu",), ()),
     "distill_step": (["distill_step"], ("cpu", "cuda"), ("exp",)),
     "format_audio": (["format_audio", "--nj", "2"], ("cpu",), ()),
-    "data_dir": (["data_dir"], ("cpu",), ()),
+    "data_dir": (["data_dir", "--num", "10000000", "--num_fix", "1000000"], ("cpu",), ()),
     "demo": (["demo"], ("cpu",), ()),
 }
 NEEDED = {"distill_step": "exp"}
