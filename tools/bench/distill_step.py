@@ -1,6 +1,7 @@
 """What distillation costs: updates of the real training program, without a teacher, with one beside it, with a cached one.
 
-    python tools/bench/distill_step.py --exp egs2/RECIPE/exp/asr_train_kd_aux_seed1 [--rounds 3] [--updates 150] [--compile inductor]
+    python tools/bench/distill_step.py --exp egs2/RECIPE/exp/asr_train_kd_aux_seed1 [--cache DIR] [--rounds 3] [--updates 150]
+        [--compile inductor] [--only "student alone" "cached teacher"]
 
 The experiment is a distilled student that has been trained there: its config.yaml says data, teacher and terms. Every case is
 a process of its own, the cases in turn in shuffled order. An update is what the trainer counts as one: reading, forward,
@@ -120,8 +121,11 @@ def main() -> None:
     parser.add_argument(
         "--compile", help="time what a backend of torch.compile makes of it too; it may take minutes to do so"
     )
+    parser.add_argument("--only", nargs="+", help="these cases, by their names in the table, beside the student alone")
     args = parser.parse_args()
     args.exp = args.exp.resolve()
+    if args.cache:
+        args.cache = str(Path(args.cache).resolve())
     os.chdir(args.exp.parents[1])  # where the paths of its configuration start
     refuse_if_red(*TESTS)
     config = yaml.safe_load((args.exp / "config.yaml").read_text(encoding="utf-8"))
@@ -131,6 +135,10 @@ def main() -> None:
     if not config.get("kd_terms"):
         parser.error(f"{args.exp} was trained without distillation: name a distilled student")
     known = cases(config, args.cache or config.get("teacher_cache"), args.compile)
+    if args.only:
+        if unknown := [name for name in args.only if name not in known]:
+            parser.error(f"--only {', '.join(unknown)}: the cases here are {', '.join(known)}")
+        known = {name: change for name, change in known.items() if name in ("student alone", *args.only)}
     times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in known}
     order, shuffle = list(known), random.Random(0).shuffle
     for _ in range(args.rounds):

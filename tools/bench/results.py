@@ -2,8 +2,9 @@
 
     python tools/bench/results.py [--device cuda] [--only losses cif] [--peer torch_cif=DIR --peer wenet=DIR --peer exp=DIR]
 
-On an idle machine, from a checkout without changes: some minutes for each script. `exp` is no peer, but a distilled student that
-distill_step takes updates of; without it, and without a finished demo, what asks for them keeps what it had.
+On an idle machine, from a checkout without changes: some minutes for each script. `exp` and `paper` are no peers, but distilled
+students that distill_step takes updates of, the demo's and one of the paper's size, `cache` and `paper_cache` what their teachers
+said; without them, and without a finished demo, what asks for them keeps what it had.
 """
 
 from __future__ import annotations
@@ -18,20 +19,25 @@ from timing import ROOT
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 DEVICES = {"cpu": "CPU", "cuda": "CUDA"}
-# What is run: a script and its options, the devices that it knows and the peers that it can be given.
+# What is run: a script and its options, the devices that it knows and the peers that it can be given, by the option that takes them.
 SCRIPTS = {
-    "cif": (["cif"], ("cpu", "cuda"), ("torch_cif", "funasr", "cif_pytorch")),
-    "chunk_attention": (["chunk_attention"], ("cpu", "cuda"), ()),
-    "losses": (["losses"], ("cpu", "cuda"), ()),
-    "streaming": (["streaming"], ("cpu",), ("wenet",)),
-    "an hour of streaming": (["streaming", "--hour"], ("cpu",), ()),
-    "start_up": (["start_up"], ("cpu",), ()),
-    "distill_step": (["distill_step"], ("cpu", "cuda"), ("exp",)),
-    "format_audio": (["format_audio", "--nj", "2"], ("cpu",), ()),
-    "data_dir": (["data_dir", "--num", "10000000", "--num_fix", "1000000"], ("cpu",), ()),
-    "demo": (["demo"], ("cpu",), ()),
+    "cif": (["cif"], ("cpu", "cuda"), {"torch_cif": "torch_cif", "funasr": "funasr", "cif_pytorch": "cif_pytorch"}),
+    "chunk_attention": (["chunk_attention"], ("cpu", "cuda"), {}),
+    "losses": (["losses"], ("cpu", "cuda"), {}),
+    "streaming": (["streaming"], ("cpu",), {"wenet": "wenet"}),
+    "an hour of streaming": (["streaming", "--hour"], ("cpu",), {}),
+    "start_up": (["start_up"], ("cpu",), {}),
+    "distill_step": (["distill_step", "--compile", "inductor"], ("cpu", "cuda"), {"exp": "exp", "cache": "cache"}),
+    "distill_step at the size of the paper": (
+        ["distill_step", "--updates", "10", "--only", "teacher beside it", "cached teacher"],
+        ("cpu", "cuda"),
+        {"exp": "paper", "cache": "paper_cache"},
+    ),
+    "format_audio": (["format_audio", "--nj", "2"], ("cpu",), {}),
+    "data_dir": (["data_dir", "--num", "10000000", "--num_fix", "1000000"], ("cpu",), {}),
+    "demo": (["demo"], ("cpu",), {}),
 }
-NEEDED = {"distill_step": "exp"}
+NEEDED = {"distill_step": "exp", "distill_step at the size of the paper": "paper"}
 NOT_RUN = "not run\n"
 HEAD = """# What the parts cost
 
@@ -60,22 +66,22 @@ def main() -> None:
             continue
         (program, *options), devices, takes = SCRIPTS[script]
         if args.device in devices:
-            given = {name: peers[name] for name in takes if name in peers}
+            given = {option: peers[name] for option, name in takes.items() if name in peers}
             known[args.device, script] = run(program, args.device, options, given)
             write(known)
 
 
 def run(program: str, device: str, options: list[str], peers: dict[str, str]) -> str:
-    """The section of one script."""
+    """The section of one script; peers by the option that takes them."""
     command = [sys.executable, f"tools/bench/{program}.py", *options]
-    command += [option for name, folder in peers.items() for option in (f"--{name}", folder)]
+    command += [word for option, folder in peers.items() for word in (f"--{option}", folder)]
     if device != "cpu":
         command += ["--device", device]
     print(" ".join(command[1:]), file=sys.stderr, flush=True)
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"{program}: failed, {RESULTS.name} keeps what it had")
-    shown = [*options, *(f"--{name} DIR" for name in peers)]
+    shown = [f'"{word}"' if " " in word else word for word in options] + [f"--{option} DIR" for option in peers]
     shown += ["--device", device] if device != "cpu" else []
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
