@@ -124,10 +124,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="these cases, by their names in the table, beside the student alone")
     args = parser.parse_args()
     args.exp = args.exp.resolve()
+    if not (args.exp / "config.yaml").is_file():
+        parser.error(f"{args.exp}: no config.yaml: name the folder of a trained student")
     if args.cache:
         args.cache = str(Path(args.cache).resolve())
     os.chdir(args.exp.parents[1])  # where the paths of its configuration start
-    refuse_if_red(*TESTS)
     config = yaml.safe_load((args.exp / "config.yaml").read_text(encoding="utf-8"))
     for key in NOTED:
         config.pop(key, None)
@@ -137,8 +138,9 @@ def main() -> None:
     known = cases(config, args.cache or config.get("teacher_cache"), args.compile)
     if args.only:
         if unknown := [name for name in args.only if name not in known]:
-            parser.error(f"--only {', '.join(unknown)}: the cases here are {', '.join(known)}")
+            parser.error(f"--only {'; '.join(unknown)}: the cases here are {'; '.join(known)}")
         known = {name: change for name, change in known.items() if name in ("student alone", *args.only)}
+    refuse_if_red(*TESTS)
     times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in known}
     order, shuffle = list(known), random.Random(0).shuffle
     for _ in range(args.rounds):
