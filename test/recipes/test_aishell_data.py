@@ -80,8 +80,7 @@ def test_lhotse_reads_the_same(recipe, corpus):
     aishell = recipe("aishell")
     assert aishell.data("--corpus", corpus).returncode == 0
     wav = corpus / "data_aishell/wav"
-    with tarfile.open(wav / f"{PACKED}.tar.gz") as bundle:
-        bundle.extractall(wav, filter="data")
+    subprocess.run(["tar", "-xzf", wav / f"{PACKED}.tar.gz", "-C", wav], check=True)
     manifests = prepare_aishell(corpus)
     ours = {
         name: [aishell.table(f"{name}/{file}") for file in ("text", "utt2spk")] for name in ("train", "dev", "test")
@@ -240,8 +239,8 @@ def test_the_same_copy_each_time(local_module, tmp_path, monkeypatch):
             root = synthetic.make_corpus(tmp_path / str(number))
         except EspeakError:
             pytest.skip("espeak-ng is not installed")
-        with tarfile.open(root / "data_aishell/wav/S0003.tar.gz") as bundle:
-            bundle.extractall(root / "data_aishell/wav", filter="data")
+        wav = root / "data_aishell/wav"
+        subprocess.run(["tar", "-xzf", wav / "S0003.tar.gz", "-C", wav], check=True)
         files = [path for path in root.rglob("*") if path.suffix in (".wav", ".txt")]
         contents.append({path.relative_to(root): path.read_bytes() for path in files})
     assert contents[0] == contents[1] and len(contents[0]) == 11
