@@ -1,6 +1,8 @@
 """Fixtures that more than one room needs."""
 
 import argparse
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,29 @@ CIF_TOKENS = ["<blank>", "<unk>", *"abc", "<sos/eos>"]
 STUDENT = {"chunk_ms": 80, "left_ms": 160}
 FRONTEND = {"fs": "16k", "n_fft": 512, "hop_length": 160, "center": False}
 ENCODER = {"output_size": 16, "attention_heads": 2, "linear_units": 24, "num_blocks": 2, "cnn_module_kernel": 5}
+
+
+def is_alive(pid):
+    """Whether the process runs; one that has ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it goes between opening and reading
+        return False
+
+
+@pytest.fixture(scope="session")
+def all_end():
+    """Function: whether all processes have ended, or do so shortly, as a killed one goes when the system finds the time."""
+
+    def ended(pids, seconds=5.0):
+        deadline = time.monotonic() + seconds
+        while any(is_alive(pid) for pid in pids):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    return ended
 
 
 @pytest.fixture(scope="session")

@@ -447,7 +447,7 @@ def test_killed_and_resumed_run_gives_the_same_bytes(make_dir, audio_format):
     assert (TARGET / "wav.scp").read_text() == (whole / "wav.scp").read_text().replace(str(whole), str(TARGET))
 
 
-def test_workers_end_with_their_killed_parent(make_dir):
+def test_workers_end_with_their_killed_parent(make_dir, all_end):
     folder = make_dir(utts=200, seconds=6.0)
     command = [sys.executable, "-m", "espnet2_kd.bin.format_audio", "--nj", "2", str(folder), str(TARGET)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -458,17 +458,7 @@ def test_workers_end_with_their_killed_parent(make_dir):
     assert children
     parent.kill()
     parent.wait()
-    limit = time.monotonic() + 20
-    while any(_alive(child) for child in children) and time.monotonic() < limit:
-        time.sleep(0.1)
-    assert not any(_alive(child) for child in children)
-
-
-def _alive(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+    assert all_end(children, seconds=20)
 
 
 def test_source_and_target_must_differ(make_dir):

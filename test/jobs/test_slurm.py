@@ -54,14 +54,6 @@ def wait_for(path: Path, text: str = "", seconds: float = SECONDS) -> None:
         time.sleep(0.05)
 
 
-def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and waits for its parent does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def states(tmp_path, name="x"):
     return json.loads((tmp_path / f"log/q/{name}/states.json").read_text())["states"]
 
@@ -167,7 +159,7 @@ def test_a_job_that_is_told_to_save_goes_on_afterwards(slurm, start, tmp_path):
     assert "with status 0\n" in (tmp_path / "log/x.log").read_text()
 
 
-def test_ctrl_c_leaves_no_job_behind(slurm, start, tmp_path):
+def test_ctrl_c_leaves_no_job_behind(slurm, start, tmp_path, all_end):
     """Neither those that run nor those that wait; and the driver opens no socket, so none that listens."""
     script = "sleep 60 & echo $! >pid.JOB; wait"
     process = start("--max-jobs-run", "2", "JOB=1:5", "log/x.JOB.log", "bash", "-c", script)
@@ -180,7 +172,7 @@ def test_ctrl_c_leaves_no_job_behind(slurm, start, tmp_path):
     process.send_signal(signal.SIGINT)
     assert finish(process) == (128 + signal.SIGINT, [])
     assert [line for line in slurm.queue() if line[2] == "x"] == []
-    assert not any(is_alive(pid) for pid in children)
+    assert all_end(children, seconds=0)
     assert list(states(tmp_path).values()) == [["cancelled", ""]] * 5
 
 

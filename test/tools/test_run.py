@@ -158,7 +158,7 @@ def test_a_command_that_has_saved_its_state_says_how_to_go_on(tmp_path):
     ]
 
 
-def test_an_interrupted_command_may_save_while_its_helpers_live(tmp_path):
+def test_an_interrupted_command_may_save_while_its_helpers_live(tmp_path, all_end):
     """As a training that needs its data loaders to end its step: they are ended after it."""
     script = 'sleep 60 & echo $! >pid; trap "sleep 0.3; kill -0 $! && echo alive >seen; exit 85" TERM; wait'
     process = subprocess.Popen([sys.executable, RUN, "x.log", "bash", "-c", script], cwd=tmp_path)
@@ -208,7 +208,7 @@ def test_a_terminal_gets_a_bar(tmp_path):
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_driver_leaves_no_job_behind(tmp_path, sign):
+def test_an_interrupted_driver_leaves_no_job_behind(tmp_path, sign, all_end):
     """Neither the jobs nor their children live on, and the logs tell why they ended."""
     script = "sleep 60 & echo $! >pid.JOB; wait"
     process = subprocess.Popen(
@@ -229,7 +229,7 @@ def test_an_interrupted_driver_leaves_no_job_behind(tmp_path, sign):
     assert not (tmp_path / "x.3.log").exists()
 
 
-def test_a_signal_while_a_job_starts_ends_that_job_too(tmp_path):
+def test_a_signal_while_a_job_starts_ends_that_job_too(tmp_path, all_end):
     """The signal comes when the process exists and the driver has not yet noted it."""
     program = f"""
 import os, signal, subprocess, sys
@@ -251,13 +251,13 @@ sys.exit(driver.main(["x.log", "bash", "-c", "sleep 60 & echo $! >pid; wait"]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot do this")
-def test_a_killed_driver_takes_its_jobs_along(tmp_path):
+def test_a_killed_driver_takes_its_jobs_along(tmp_path, all_end):
     """Else a rerun would find the old training at work in the same directory."""
     driver = subprocess.Popen(
         [sys.executable, RUN, "x.log", "bash", "-c", "echo $$ >pid; sleep 60 & wait"], cwd=tmp_path
     )
     job = written_pid(tmp_path)
-    assert is_alive(job)
+    assert not all_end([job], seconds=0)
     driver.kill()
     driver.wait()
     assert all_end([job])
@@ -265,7 +265,7 @@ def test_a_killed_driver_takes_its_jobs_along(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot do this")
 @pytest.mark.parametrize("in_recipe", [True, False])
-def test_a_killed_recipe_takes_its_drivers_along(tmp_path, in_recipe):
+def test_a_killed_recipe_takes_its_drivers_along(tmp_path, in_recipe, all_end):
     """Even where its warden, which would end them, was killed too; by hand a driver may outlive its shell."""
     environment = {key: value for key, value in os.environ.items() if key != "KD_RUN"}
     if in_recipe:
@@ -284,7 +284,7 @@ def test_a_killed_recipe_takes_its_drivers_along(tmp_path, in_recipe):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot do this")
-def test_a_killed_recipe_gives_its_training_time_to_save(tmp_path):
+def test_a_killed_recipe_gives_its_training_time_to_save(tmp_path, all_end):
     """Its driver is told twice, by Linux and by the warden: that is no impatience."""
     job = "trap 'sleep 1.5; exit 85' TERM; echo $$ >pid; while true; do sleep 0.1; done"
     script = '"$@" & echo $! >driver; wait'
@@ -310,23 +310,6 @@ def written_pid(folder: Path) -> int:
     while time.monotonic() < deadline and not (pid.exists() and pid.stat().st_size):
         time.sleep(0.02)
     return int(pid.read_text())
-
-
-def all_end(pids: list[int], seconds: float = 5) -> bool:
-    """Whether all have ended, or do so shortly: a killed process goes when the system finds the time."""
-    deadline = time.monotonic() + seconds
-    while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not any(is_alive(pid) for pid in pids)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and waits for its parent does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def test_num_threads_reach_the_job(tmp_path):
