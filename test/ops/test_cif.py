@@ -1,14 +1,19 @@
 """CIF against its definition in float64: values, both gradients, padding, batches, pieces of a stream."""
 
 import importlib.util
+import subprocess
 import sys
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
+from espnet2_kd.ops import cif
 from espnet2_kd.ops.cif import CIFState, bag, cif_fire, cif_fire_chunk
 from espnet2_kd.ops.cif.naive import cif_fire_naive
 
+ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 7
 
 
@@ -71,30 +76,43 @@ def by_definition(h, alpha, lens, grad=None, **options):
     return fired.detach(), fired_lens, *grads
 
 
+@cache
+def reference(name, tail):
+    """The gradient that comes in, then `by_definition` of a case: that of 6000 frames takes as long as all else here."""
+    h, alpha, lens, num_tokens = case(name)
+    options = {"num_tokens": num_tokens, "tail": tail}
+    shape = by_definition(h, alpha, lens, **options)[0].shape
+    grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    return grad, *by_definition(h, alpha, lens, grad, **options)
+
+
 def close(value, reference, tolerance=2e-5):
     scale = reference.abs().max().clamp(min=1.0) if reference.numel() else 1.0
     torch.testing.assert_close(value.double() / scale, reference / scale, rtol=0.0, atol=tolerance)
 
 
-@pytest.fixture(params=["private operator", "public operators"])
-def operators(request, monkeypatch):
-    if request.param == "public operators":
+@pytest.fixture(params=["bag", "bag of public operators", "numba"])
+def way(request, monkeypatch):
+    """The implementation that `auto` takes."""
+    if request.param == "bag of public operators":
         monkeypatch.setattr(bag, "_ENTRY_DOTS", None)
         monkeypatch.setattr(bag, "SLICE", 50)
+    impl = request.param.split()[0]
+    monkeypatch.setattr(cif, "_best", lambda h, alpha: impl)
+    return impl
 
 
 @pytest.mark.parametrize("tail", [None, 0.5])
 @pytest.mark.parametrize("name", "ABCDEFGHIJKLM")
-def test_the_thirteen_cases(name, tail, operators):
+def test_the_thirteen_cases(name, tail, way):
     h, alpha, lens, num_tokens = case(name)
     options = {"num_tokens": num_tokens, "tail": tail}
     h.requires_grad_()
     alpha.requires_grad_()
     fired, fired_lens = cif_fire(h, alpha, lens, **options)
     assert fired.dtype == torch.float32
-    grad = torch.randn(fired.shape, generator=torch.Generator().manual_seed(1))
+    grad, expected, expected_lens, grad_h, grad_alpha = reference(name, tail)
     fired.backward(grad)
-    expected, expected_lens, grad_h, grad_alpha = by_definition(h.detach(), alpha.detach(), lens, grad, **options)
     assert fired_lens.tolist() == expected_lens.tolist()
     if num_tokens is not None:
         assert fired_lens.tolist() == num_tokens.tolist()
@@ -108,7 +126,7 @@ def test_the_thirteen_cases(name, tail, operators):
 
 @pytest.mark.parametrize("threshold", [1.0, 0.8, 2.5])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_definition_is_the_closed_form(threshold, training):
+def test_the_definition_is_the_closed_form(threshold, training, way):
     """The matrix of overlaps, written out, against the loop; and the fast path for other thresholds."""
     h, alpha, lens, _ = case("E")
     alpha = alpha * 3
@@ -131,7 +149,7 @@ def test_the_definition_is_the_closed_form(threshold, training):
     close(fired, expected)
 
 
-def test_all_weight_is_spent_in_training():
+def test_all_weight_is_spent_in_training(way):
     """The sum over tokens is the weighted sum over frames, whether the weights were scaled well or not."""
     h, alpha, lens, _ = case("E")
     for num_tokens in (torch.tensor([20, 15, 8, 1]), torch.tensor([100, 100, 100, 100]), torch.tensor([1, 1, 1, 1])):
@@ -141,7 +159,7 @@ def test_all_weight_is_spent_in_training():
 
 
 @pytest.mark.parametrize("num_tokens", [None, torch.tensor([9, 3, 0, 6, 2])])
-def test_padding_is_never_read_and_batches_do_not_matter(num_tokens, operators):
+def test_padding_is_never_read_and_batches_do_not_matter(num_tokens, way):
     generator = torch.Generator().manual_seed(3)
     lens = torch.tensor([40, 13, 25, 1, 0])
     h, alpha = torch.randn(5, 40, WIDTH, generator=generator), torch.rand(5, 40, generator=generator)
@@ -169,7 +187,7 @@ def test_padding_is_never_read_and_batches_do_not_matter(num_tokens, operators):
 
 @pytest.mark.parametrize("num_tokens", [None, torch.tensor([0]), torch.tensor([3])])
 @pytest.mark.parametrize("num_frames", [0, 1, 2])
-def test_next_to_nothing(num_frames, num_tokens):
+def test_next_to_nothing(num_frames, num_tokens, way):
     h, alpha = torch.ones(1, num_frames, 2, requires_grad=True), torch.full((1, num_frames), 0.9, requires_grad=True)
     fired, fired_lens = cif_fire(h, alpha, torch.tensor([num_frames]), num_tokens=num_tokens)
     expected, expected_lens = by_definition(
@@ -181,7 +199,7 @@ def test_next_to_nothing(num_frames, num_tokens):
     assert h.grad.shape == h.shape and alpha.grad.shape == alpha.shape
 
 
-def test_silence_and_a_full_batch_of_nothing():
+def test_silence_and_a_full_batch_of_nothing(way):
     h, lens = torch.randn(2, 5, 3), torch.tensor([5, 0])
     fired, fired_lens = cif_fire(h, torch.zeros(2, 5), lens)
     assert fired.shape == (2, 0, 3) and fired_lens.tolist() == [0, 0]
@@ -189,7 +207,7 @@ def test_silence_and_a_full_batch_of_nothing():
     assert torch.equal(fired, torch.zeros(2, 2, 3))
 
 
-def test_no_token_is_lost_when_weights_are_scaled_in_float32():
+def test_no_token_is_lost_when_weights_are_scaled_in_float32(way):
     """A loop in float32 loses the last token of every second utterance, see the project's performance page."""
     generator = torch.Generator().manual_seed(5)
     alpha, num_tokens = torch.rand(300, 250, generator=generator), torch.randint(20, 100, (300,), generator=generator)
@@ -203,7 +221,7 @@ def test_no_token_is_lost_when_weights_are_scaled_in_float32():
 
 @pytest.mark.parametrize("tail", [None, 0.5])
 @pytest.mark.parametrize("num_frames", [10, 20, 70])
-def test_a_sum_that_rounding_leaves_just_below_a_token(num_frames, tail):
+def test_a_sum_that_rounding_leaves_just_below_a_token(num_frames, tail, way):
     """Ten times 0.1, added one after the other in float64, is less than 1."""
     h, alpha = torch.ones(1, num_frames, 1).double(), torch.full((1, num_frames), 0.1, dtype=torch.float64)
     lens = torch.tensor([num_frames])
@@ -213,7 +231,7 @@ def test_a_sum_that_rounding_leaves_just_below_a_token(num_frames, tail):
     close(fired, expected)
 
 
-def test_long_form_without_drift():
+def test_long_form_without_drift(way):
     """Half an hour at a frame per 20 ms; a matrix of frames and tokens would take 8 GB."""
     generator = torch.Generator().manual_seed(0)
     alpha = torch.rand(1, 100_000, generator=generator) * 0.4
@@ -231,7 +249,7 @@ def test_long_form_without_drift():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_summed_in_float32(dtype):
+def test_half_precision_is_summed_in_float32(dtype, way):
     h, alpha, lens, _ = case("J")
     h, alpha = h.to(dtype), alpha.to(dtype)
     fired, _ = cif_fire(h, alpha, lens)
@@ -246,7 +264,7 @@ def test_half_precision_is_summed_in_float32(dtype):
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("train", [True, False])
-def test_a_weight_that_is_no_number_stays_with_its_utterance(bad, train):
+def test_a_weight_that_is_no_number_stays_with_its_utterance(bad, train, way):
     """Sums of it cannot be merged in order: indices from memory that nobody has written would lead anywhere."""
     h, alpha, lens, _ = case("J")
     alpha = alpha.float()
@@ -267,7 +285,7 @@ def test_a_weight_that_is_no_number_stays_with_its_utterance(bad, train):
         assert h_.grad[1:].isfinite().all() and alpha_.grad[1:].isfinite().all()
 
 
-def test_half_precision_is_saved_as_it_is():
+def test_half_precision_is_saved_as_it_is(way):
     h, alpha, lens, _ = case("J")
     h, saved = h.bfloat16().requires_grad_(), []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
@@ -280,7 +298,7 @@ def test_half_precision_is_saved_as_it_is():
     torch.testing.assert_close(h.grad, wide.grad.bfloat16())
 
 
-def test_gradients_by_differences():
+def test_gradients_by_differences(way):
     torch.manual_seed(2)
     h, alpha = torch.randn(2, 6, 3).double().requires_grad_(), (torch.rand(2, 6).double() * 1.7).requires_grad_()
     lens, num_tokens = torch.tensor([6, 4]), torch.tensor([5, 2])
@@ -290,7 +308,7 @@ def test_gradients_by_differences():
 
 @pytest.mark.parametrize("name", "ADEFHIKLM")
 @pytest.mark.parametrize("tail", [None, 0.5])
-def test_a_stream_in_pieces_gives_the_tokens_of_the_whole(name, tail):
+def test_a_stream_in_pieces_gives_the_tokens_of_the_whole(name, tail, way):
     h, alpha, lens, _ = case(name)
     whole, whole_lens = cif_fire(h, alpha, lens, tail=tail)
     generator = torch.Generator().manual_seed(8)
@@ -320,7 +338,7 @@ def test_a_stream_in_pieces_gives_the_tokens_of_the_whole(name, tail):
                 torch.testing.assert_close(torch.stack(tokens[b]), whole[b, :count], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("impl", ["bag", "naive"])
+@pytest.mark.parametrize("impl", ["bag", "numba", "naive"])
 def test_more_rows_than_tokens_when_the_caller_says_so(impl):
     h, alpha, lens, num_tokens = case("B")
     exact, _ = cif_fire(h, alpha, lens, num_tokens=num_tokens)
@@ -359,13 +377,58 @@ def test_triton_is_neither_needed_nor_taken_on_a_cpu(monkeypatch):
     )
 
 
+def test_who_computes(monkeypatch):
+    """The compiled loops where they are faster and worth a second's wait: a training in one thread."""
+    taken = []
+    monkeypatch.setattr(cif, "_integrate", lambda impl, h, *args: taken.append(impl) or h)
+    h, alpha, lens = torch.ones(2, 3, 4), torch.ones(2, 3, requires_grad=True), torch.tensor([3, 2])
+    num_threads = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            cif_fire(h, alpha, lens, num_tokens=lens)
+            cif_fire(h, alpha.detach(), lens, num_tokens=lens)
+            with torch.no_grad():
+                cif_fire(h, alpha, lens, num_tokens=lens)
+        torch.set_num_threads(1)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        cif._has_numba.cache_clear()
+        cif_fire(h, alpha, lens, num_tokens=lens)
+        with pytest.raises(ImportError, match="needs the package numba"):
+            cif_fire(h, alpha, lens, impl="numba")
+    finally:
+        torch.set_num_threads(num_threads)
+        cif._has_numba.cache_clear()
+    assert taken == ["numba", *["bag"] * 6]
+
+
+def test_loops_need_no_place_for_their_code():
+    """numba refuses where neither its folder nor the user's can be written to, as in a read-only image."""
+    program = """
+from numba.core import caching
+caching.CacheImpl._locator_classes = []
+import torch
+from espnet2_kd.ops.cif import cif_fire
+h = torch.ones(1, 3, 2, requires_grad=True)
+fired, _ = cif_fire(h, torch.ones(1, 3) * 0.5, torch.tensor([3]), num_tokens=torch.tensor([1]), impl="numba")
+assert fired.tolist() == [[[1.5, 1.5]]]
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=300)
+
+
 def test_wrong_input_is_refused():
     h, alpha, lens = torch.ones(2, 3, 4), torch.ones(2, 3), torch.tensor([3, 2])
     with pytest.raises(ValueError, match=r"alpha \(B, T\)"):
         cif_fire(h, alpha[:, :2], lens)
-    with pytest.raises(ValueError, match="negative weights"):
-        cif_fire(h, -alpha, lens)
-    with pytest.raises(ValueError, match="one of auto, bag, triton, naive"):
+    for impl in ("bag", "numba"):
+        for num_tokens in (None, torch.tensor([1, 1])):
+            with pytest.raises(ValueError, match="negative weights"):
+                cif_fire(
+                    h, torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, torch.nan]]), lens, num_tokens=num_tokens, impl=impl
+                )
+    with pytest.raises(ValueError, match="needs tensors on the CPU, not on meta"):
+        cif_fire(h.to("meta"), alpha.to("meta"), lens.to("meta"), impl="numba")
+    with pytest.raises(ValueError, match="one of auto, bag, numba, triton, naive"):
         cif_fire(h, alpha, lens, impl="other")
     with pytest.raises(ValueError, match="must be positive"):
         cif_fire(h, alpha, lens, threshold=0.0)

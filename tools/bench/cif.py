@@ -25,7 +25,8 @@ from espnet2_kd.ops.cif import cif_fire
 
 TESTS = ("test/ops/test_cif.py", "test/ops/test_cif_triton.py")
 SHAPES = ["16,250,256", "8,1000,512", "32,500,256"]
-OURS = "bag"
+OURS = "auto"
+ALSO = {"cpu": ("bag", "numba"), "cuda": ("triton",)}  # what it takes, and could take
 SLOW = ("FunASR cif", "CIF-PyTorch")  # a loop over frames: a few rounds do, in turn with ours
 Fire = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -110,9 +111,7 @@ def implementations(lens: torch.Tensor, num_tokens: torch.Tensor, args: argparse
     def ours(impl: str) -> Fire:
         return lambda h, alpha: cif_fire(h, alpha, lens, num_tokens=num_tokens, impl=impl)[0]
 
-    found = {OURS: ours(OURS)}
-    if args.device == "cuda":
-        found["triton"] = ours("triton")
+    found = {name: ours(name) for name in (OURS, *ALSO[args.device])}
     for name, peer in PEERS.items():
         if getattr(args, name):
             found.update(peer(getattr(args, name), lens, num_tokens))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +14,7 @@ from espnet2_kd.ops.cif.bag import Integrate
 from espnet2_kd.ops.cif.bag import wide as _wide
 from espnet2_kd.ops.cif.naive import cif_fire_naive
 
-IMPLS = ("auto", "bag", "triton", "naive")
-# What `auto` takes, on any device. `triton` has not been timed on a GPU yet: tools/bench/cif.py --device cuda decides
-# whether it takes its place there. Until then it is had by name only.
-AUTO = "bag"
+IMPLS = ("auto", "bag", "numba", "triton", "naive")
 
 
 def cif_fire(
@@ -44,16 +43,16 @@ def cif_fire(
         threshold: weight of a token.
         tail: without `num_tokens`, a rest of more weight than this fires too, scaled up to `threshold`; None: never.
         max_tokens: U, no less than any of `num_tokens`, where the caller knows; None: looked up, for which a GPU is waited for.
-        impl: `auto`; `bag` (fast, any device); `triton` (fused, for a GPU); `naive` (the definition).
+        impl: `auto`; `bag` (fast, any device); `numba` (fused, for the CPU); `triton` (fused, for a GPU); `naive` (the definition).
 
     Returns:
         fired `(B, U, C)` in the dtype of `h`, 0 beyond their numbers; fired_lens `(B,)`. A weight that is NaN or infinite makes
         its own utterance NaN, which without `num_tokens` has no token or one.
 
     Raises:
-        ValueError: shapes that do not belong together, an unknown impl, `triton` on the CPU, `max_tokens` without `num_tokens`;
+        ValueError: shapes that do not belong together, an unknown impl, one that the device does not run, `max_tokens` without `num_tokens`;
             on the CPU also negative weights and a `max_tokens` that is too small.
-        ImportError: `triton` is not installed.
+        ImportError: `triton` or `numba` is not installed.
     """
     impl = _check(h, alpha, lens, threshold, impl)
     if num_tokens is not None:
@@ -66,7 +65,7 @@ def cif_fire(
             fired = F.pad(fired, (0, 0, 0, size - fired.shape[1]))
         return fired.to(h.dtype), fired_lens
     if num_tokens is not None:
-        if impl != "triton":  # its kernels look at the lengths themselves
+        if impl == "bag":  # the others look at the lengths themselves
             alpha = _valid(alpha, lens)
         return _integrate(impl, h, alpha, lens, None, None, num_tokens, size, threshold, h.dtype), num_tokens
     alpha = _valid(alpha, lens)
@@ -191,6 +190,10 @@ def _integrate(
         from espnet2_kd.ops.cif.fused import FusedIntegrate
 
         return FusedIntegrate.apply(h, _wide(alpha), lens, start, num_fires, num_rows, size, threshold, dtype)
+    if impl == "numba":
+        from espnet2_kd.ops.cif.loops import LoopIntegrate
+
+        return LoopIntegrate.apply(h, alpha, lens, start, num_fires, num_rows, size, threshold).to(dtype)
     start = alpha.new_zeros(len(alpha)) if start is None else start
     num_fires = num_rows - 1 if num_fires is None else num_fires
     return Integrate.apply(h, alpha, lens, start, num_fires, num_rows, size, threshold).to(dtype)
@@ -246,7 +249,13 @@ def _check(h: Tensor, alpha: Tensor, lens: Tensor, threshold: float, impl: str) 
         raise ValueError(f"impl {impl!r}: one of {', '.join(IMPLS)}")
     if threshold <= 0:
         raise ValueError(f"threshold {threshold} must be positive")
-    impl = AUTO if impl == "auto" else impl
+    if impl == "auto":
+        return _best(h, alpha)
+    if impl == "numba":
+        if not _has_numba():
+            raise ImportError("impl 'numba' needs the package numba")
+        if h.device.type != "cpu":
+            raise ValueError(f"impl 'numba' needs tensors on the CPU, not on {h.device.type}")
     if impl == "triton":
         try:
             from espnet2_kd.ops.cif.fused import check_device
@@ -256,3 +265,21 @@ def _check(h: Tensor, alpha: Tensor, lens: Tensor, threshold: float, impl: str) 
             ) from error
         check_device(h)
     return impl
+
+
+def _best(h: Tensor, alpha: Tensor) -> str:
+    """What `auto` takes.
+
+    `triton` has not been timed on a GPU yet: tools/bench/cif.py --device cuda decides whether it takes its place there.
+    `numba` takes a second when it is first called, so nobody who listens is to wait for it. It works in one thread: with two,
+    `bag` is faster again where inputs are long.
+    """
+    if torch.compiler.is_compiling() or h.device.type != "cpu":
+        return "bag"
+    wants_gradients = torch.is_grad_enabled() and (h.requires_grad or alpha.requires_grad)
+    return "numba" if wants_gradients and torch.get_num_threads() == 1 and _has_numba() else "bag"
+
+
+@cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
