@@ -153,14 +153,26 @@ def main() -> None:
     for name, rounds in times.items():
         total, waiting, asked = (statistics.median(column) for column in zip(*rounds, strict=True))
         against = ratio([total for total, *_ in rounds], base)
-        rows.append([name, f"{total:.0f}", f"{against:.2f}", f"{asked:.1f}", f"{100 * waiting / total:.1f} %"])
+        # Against what cannot be saved: the student's own update, and the teacher's answer.
+        both = ratio([total for total, *_ in rounds], [b + asked for b, (*_, asked) in zip(base, rounds, strict=True)])
+        rows.append(
+            [name, f"{total:.0f}", f"{against:.2f}", f"{asked:.1f}", f"{both:.2f}", f"{100 * waiting / total:.1f} %"]
+        )
     sizes = (
         f"{args.exp.parents[1].relative_to(ROOT / 'egs2')}, {args.exp.name}"
         if args.exp.is_relative_to(ROOT)
         else args.exp.name
     )
     print(f"{machine()}; {sizes}; {args.rounds} rounds of {args.updates} updates\n")
-    print(table(["case", "ms an update", "to student alone", "of it the teacher", "waiting for data"], rows))
+    header = [
+        "case",
+        "ms an update",
+        "to student alone",
+        "of it the teacher",
+        "to student + teacher",
+        "waiting for data",
+    ]
+    print(table(header, rows))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python tools/bench/results.py [--device cuda] [--only losses cif] [--peer torch_cif=DIR --peer wenet=DIR --peer exp=DIR]
 
-On an idle machine, from a checkout without changes: some minutes for each script. `exp` and `paper` are no peers, but distilled
-students that distill_step takes updates of, the demo's and one of the paper's size, `cache` and `paper_cache` what their teachers
-said; without them, and without a finished demo, what asks for them keeps what it had.
+On an idle machine, from a checkout without changes: some minutes for each script. `exp`, `paper` and `paper_one` are no peers, but
+distilled students that distill_step takes updates of, the demo's and two of the paper's size, with all its branches and with one;
+`cache` and `paper_cache` are what their teachers said. Without them, and without a finished demo, what asks for them keeps what it
+had.
 """
 
 from __future__ import annotations
@@ -33,11 +34,20 @@ SCRIPTS = {
         ("cpu", "cuda"),
         {"exp": "paper", "cache": "paper_cache"},
     ),
+    "distill_step at the size of the paper, one branch": (
+        ["distill_step", "--updates", "10", "--only", "teacher beside it", "cached teacher"],
+        ("cpu", "cuda"),
+        {"exp": "paper_one", "cache": "paper_cache"},
+    ),
     "format_audio": (["format_audio", "--nj", "2"], ("cpu",), {}),
     "data_dir": (["data_dir", "--num", "10000000", "--num_fix", "1000000"], ("cpu",), {}),
     "demo": (["demo"], ("cpu",), {}),
 }
-NEEDED = {"distill_step": "exp", "distill_step at the size of the paper": "paper"}
+NEEDED = {
+    "distill_step": "exp",
+    "distill_step at the size of the paper": "paper",
+    "distill_step at the size of the paper, one branch": "paper_one",
+}
 NOT_RUN = "not run\n"
 HEAD = """# What the parts cost
 
