@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from espnet2_kd.ops.cif.bag import wide
+
 # Sums over features in the order that suits vectors; sums over frames stay in theirs, which decides where tokens fire.
 _VECTORS = {"contract", "reassoc", "nsz"}
 
@@ -48,7 +50,7 @@ class LoopIntegrate(torch.autograd.Function):
         num_fires = num_rows - 1 if num_fires is None else num_fires
         ctx.save_for_backward(h, alpha, lens, start, num_fires, num_rows)
         ctx.threshold = float(threshold)
-        frames = _frames(h)
+        frames = wide(h).detach().contiguous()
         fired = torch.empty(len(h), size, h.shape[2], dtype=frames.dtype)
         plan = _arrays(alpha.double(), lens, start, num_fires, num_rows)
         if _tokens(frames.numpy(), *plan, ctx.threshold, fired.numpy()) < 0:
@@ -59,17 +61,12 @@ class LoopIntegrate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         h, alpha, *counts = ctx.saved_tensors
-        frames = _frames(h)
+        frames = wide(h).detach().contiguous()
         grad_h = torch.empty_like(frames)
         grad_alpha = torch.empty(alpha.shape, dtype=torch.float64)
         arrays = [x.numpy() for x in (grad.contiguous(), grad_h, grad_alpha)]
         _gradients(frames.numpy(), *_arrays(alpha.double(), *counts), ctx.threshold, *arrays)
         return grad_h.to(h.dtype), grad_alpha.to(alpha.dtype), *[None] * 6
-
-
-def _frames(h: Tensor) -> Tensor:
-    """In a precision to sum in, in the order of the loops."""
-    return (h if h.dtype == torch.float64 else h.float()).detach().contiguous()
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
