@@ -94,7 +94,7 @@ def _put_and_multiply(total, b, t, weight, rows, i, frames):
 
 @_compile(fastmath=_VECTORS)
 def _add_and_multiply(total, b, t, weight, rows, i, frames):
-    """The same with total[b, t] += weight * rows[b, i]."""
+    """The same with total[b, t] += weight * rows[b, i]; clearing before, to do without the other, makes a pass a sixth longer."""
     weight = total.dtype.type(weight)
     product = total.dtype.type(0)
     for c in range(total.shape[2]):
@@ -132,10 +132,11 @@ def _tokens(h, alpha, lens, start, num_fires, num_rows, threshold, fired):
         for t in range(num):
             if known:
                 summed += alpha[b, t]
+            after = start[b] + summed
             fires = True
             while fires:
-                fires = i < num_fires[b] and (i + 1) * threshold <= start[b] + summed
-                end = (i + 1) * threshold if fires else start[b] + summed
+                fires = i < num_fires[b] and (i + 1) * threshold <= after
+                end = (i + 1) * threshold if fires else after
                 if i < num_rows[b]:
                     _add(fired, b, i, end - done if known else np.nan, h, t)
                 done = end
@@ -158,10 +159,11 @@ def _gradients(h, alpha, lens, start, num_fires, num_rows, threshold, grad, grad
         for t in range(num):
             if known:
                 summed += alpha[b, t]
+            after = start[b] + summed
             head, product, fires = i, 0.0, True
             while fires:
-                fires = i < num_fires[b] and (i + 1) * threshold <= start[b] + summed
-                end = (i + 1) * threshold if fires else start[b] + summed
+                fires = i < num_fires[b] and (i + 1) * threshold <= after
+                end = (i + 1) * threshold if fires else after
                 share = end - done if known else np.nan
                 if i >= num_rows[b]:
                     product = 0.0
