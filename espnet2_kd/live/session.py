@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,6 +24,11 @@ from espnet2_kd.live.protocol import (
 )
 from espnet2_kd.live.streams import Answer, Found, Stream
 from espnet2_kd.live.systems import System
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout
+else:
+    from async_timeout import timeout
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +92,12 @@ class Session:
 
     async def send(self, message: dict[str, Any]) -> None:
         """Send a message; raises ConnectionError or TimeoutError where nobody takes it."""
-        await asyncio.wait_for(self.socket.send_str(json.dumps(message, ensure_ascii=False)), SEND_SECONDS)
+        # Not `asyncio.wait_for`, which before Python 3.12 may lose the cancellation of who waits.
+        async with timeout(SEND_SECONDS):
+            await self.socket.send_str(json.dumps(message, ensure_ascii=False))
 
     async def _talk(self) -> None:
-        hello = await asyncio.wait_for(self.socket.receive(), HELLO_SECONDS)
+        hello = await self.socket.receive(HELLO_SECONDS)
         if hello.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
             return
         if hello.type is not WSMsgType.TEXT:
@@ -115,7 +123,7 @@ class Session:
         rate = MessageRate()
         while True:
             try:
-                message = await asyncio.wait_for(self.socket.receive(), IDLE_SECONDS)
+                message = await self.socket.receive(IDLE_SECONDS)
             except asyncio.TimeoutError:
                 # Who waits for an answer may be silent.
                 if any(listener.busy for listener in self.listeners):

@@ -16,7 +16,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from espnet2_kd.live import session
-from espnet2_kd.live.protocol import MessageRate
+from espnet2_kd.live.protocol import MessageRate, ProtocolError
 from espnet2_kd.live.server import PAGE, DemoServer, is_loopback, serve
 from espnet2_kd.live.streams import Stream
 from espnet2_kd.live.systems import System, load_system
@@ -266,6 +266,37 @@ def test_too_many_messages_are_refused(counter, monkeypatch):
         return message["message"]
 
     assert "messages a second" in run([counter[0]], talk)
+
+
+def test_a_fault_ends_a_conversation_while_a_result_is_being_sent(counter, monkeypatch):
+    """The listener is told to stop just when what it sent has gone; one that went on would keep the client waiting."""
+    sending, sent = asyncio.Event(), asyncio.Event()
+
+    class Refuses:
+        def count(self):
+            if sending.is_set():
+                sent.set()
+                raise ProtocolError("that will do")
+
+    async def send(socket, text, real=aiohttp.web.WebSocketResponse.send_str):
+        if json.loads(text)["type"] == "result":
+            sending.set()
+            await sent.wait()
+        await real(socket, text)
+
+    monkeypatch.setattr(session, "MessageRate", Refuses)
+    monkeypatch.setattr(aiohttp.web.WebSocketResponse, "send_str", send)
+
+    async def talk(client):
+        socket = await connect(client)
+        await socket.send_bytes(bytes(200))
+        await asyncio.wait_for(sending.wait(), 10)
+        await socket.send_bytes(bytes(200))
+        while (message := await socket.receive_json(timeout=10))["type"] != "error":
+            pass
+        return message["message"]
+
+    assert run([counter[0]], talk) == "that will do"
 
 
 def test_who_says_nothing_has_to_leave(counter, monkeypatch):
