@@ -61,7 +61,9 @@ def bert(make_bert):
 
 def test_rows_and_run_agree():
     for corpus, names in ROWS.items():
-        others = {"text", "sentence_unlabelled" if corpus == "barista" else "acoustic"}
+        others = {"text", "acoustic"}
+        if corpus == "barista":
+            others = {"text", "sentence_unlabelled", "none_labelled", "sentence_labelled"}
         others |= {"official_code_plain"} if corpus == "fsc" else set()
         assert {path.stem for path in conf(corpus, "none").parent.glob("*.yaml")} == {
             f"train_{name}" for name in others.union(names)
@@ -472,3 +474,47 @@ def test_sentences_without_intents(corpus, start, bert, ears, tmp_path):
     config = yaml.safe_load((path / "exp/intent_train_sentence_unlabelled_seed1/config.yaml").read_text())
     given = [name for _, name, _ in config["unlabelled_data_path_and_name_and_type"]]
     assert given == ["speech", "text"]
+    if corpus == "barista":
+        check_labels_of_the_grammar(path, start, (*options(bert, "none_labelled"), *more))
+
+
+def check_labels_of_the_grammar(path, start, options):
+    """The same orders with their slots, as many as recordings: a training set like another."""
+
+    def label_spoken():
+        env = {**os.environ, "KD_VENV": sys.prefix}
+        return subprocess.run([path / "local/label_spoken.sh"], env=env, capture_output=True, text=True, timeout=60)
+
+    assert label_spoken().returncode == 0
+    joined, slots = (
+        path / "dump/frames/train_labelled",
+        dict(line.split("\t") for line in (path / "data/local/sentences.tsv").read_text().splitlines()),
+    )
+    labels = table(path / "dump/frames/train/label")
+    expected = {f"{utt}-copy1": label for utt, label in labels.items()}
+    expected |= {utt: slots[text] for utt, text in table(path / "data/unlabelled/text").items()}
+    assert len(labels) == 40 and len(expected) == 48 and table(joined / "label") == expected
+    for name in ("frames.scp", "frames_shape", "text", "utt2spk"):
+        assert table(joined / name).keys() == expected.keys()
+    start("barista", *options, "--train_set", "train_labelled", "--stage", "7", "--stop_stage", "7")
+    config = yaml.safe_load((path / "exp/intent_train_none_labelled_seed1/config.yaml").read_text())
+    given = [place for place, *_ in config["train_data_path_and_name_and_type"]]
+    assert given == [f"dump/frames/train_labelled/{name}" for name in ("frames.scp", "label")]
+
+    # With fewer recordings than orders, each comes several times.
+    for name in ("frames.scp", "frames_shape", "label", "text", "utt2spk"):
+        file = path / "dump/frames/train" / name
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:3]))
+    assert label_spoken().returncode == 0
+    few = [f"{utt}-copy{n}" for utt in list(labels)[:3] for n in (1, 2, 3)]
+    assert (
+        table(joined / "label").keys()
+        == table(joined / "frames.scp").keys()
+        == {*few, *expected} - {f"{utt}-copy1" for utt in list(labels)[3:]}
+    )
+
+    (path / "dump/frames/unlabelled/text").write_text("a-1 an order that nobody wrote\n")
+    done = label_spoken()
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert 'dump/frames/unlabelled/text:1: a-1: the sentences of the grammar do not have "an order that' in done.stderr
+    assert not (joined / ".done").exists()
