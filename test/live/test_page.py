@@ -31,6 +31,7 @@ def sound(tmp_path_factory, noise):
 
 @pytest.fixture(scope="module")
 def browser(sound):
+    playwright.expect.set_options(timeout=60000)  # where other tests run beside it everything takes longer
     fake = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
@@ -60,7 +61,7 @@ class Visit:
         socket.on("framereceived", lambda text: self.received.append(json.loads(text)))
 
     def wait_until_ready(self):
-        playwright.expect(self.page.locator("#status")).to_have_text("Ready.", timeout=60000)
+        playwright.expect(self.page.locator("#status")).to_have_text("Ready.")
 
     def utterances(self):
         """Samples that the page sent, at its rate, utterance by utterance; and the rate."""
@@ -115,16 +116,14 @@ def test_the_microphone(visit, recognizers, tmp_path):
     it.page.click("#start")
     playwright.expect(it.page.locator("#stop")).to_be_enabled()
     # In one look: the word may be another a moment later.
-    playwright.expect(it.column(1).locator(".word.partial").first).to_have_css(
-        "text-decoration-style", "dotted", timeout=20000
-    )
+    playwright.expect(it.column(1).locator(".word.partial").first).to_have_css("text-decoration-style", "dotted")
     # The file plays once, and two pauses end two sentences. A busy machine may leave gaps, and so more pauses.
     for number in (0, 1):
-        playwright.expect(it.column(number).locator(".transcript > p").nth(1)).to_be_visible(timeout=30000)
+        playwright.expect(it.column(number).locator(".transcript > p").nth(1)).to_be_visible()
     level = it.page.locator("#level").get_attribute("aria-valuenow")
     assert -60 <= float(level) <= 0
     intents = it.page.locator(".intents:not(.partial)")
-    playwright.expect(intents.nth(1)).to_be_visible(timeout=30000)
+    playwright.expect(intents.nth(1)).to_be_visible()
     it.page.click("#stop")
     it.wait_until_ready()
     heard = check_words(it, recognizers)
@@ -186,7 +185,7 @@ def test_a_file_as_it_is_spoken_on_a_phone(visit, recognizers, sound):
     it = visit(**PHONE)
     it.page.select_option("#pace", "silent")
     it.page.set_input_files("#file", sound)
-    playwright.expect(it.column(1).locator(".word").first).to_be_visible(timeout=20000)
+    playwright.expect(it.column(1).locator(".word").first).to_be_visible()
     playwright.expect(it.page.locator("#status")).to_contain_text("Listening to two.wav")
     it.wait_until_ready()
     assert len(check_words(it, recognizers)) >= 2
