@@ -31,7 +31,7 @@ def is_alive(pid):
 def all_end():
     """Function: whether all processes have ended, or do so shortly, as a killed one goes when the system finds the time."""
 
-    def ended(pids, seconds=5.0):
+    def ended(pids, seconds=20.0):
         deadline = time.monotonic() + seconds
         while any(is_alive(pid) for pid in pids):
             if time.monotonic() > deadline:

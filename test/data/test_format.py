@@ -458,7 +458,7 @@ def test_workers_end_with_their_killed_parent(make_dir, all_end):
     assert children
     parent.kill()
     parent.wait()
-    assert all_end(children, seconds=20)
+    assert all_end(children)
 
 
 def test_source_and_target_must_differ(make_dir):

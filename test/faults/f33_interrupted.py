@@ -39,7 +39,7 @@ def check(recipe: Recipe) -> Finding:
     os.killpg(process.pid, signal.SIGINT)
     stopped = recipe.finish(process, began)
     assert stopped.status != 0
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while (left := processes(recipe.path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left, f"still running: {left}"

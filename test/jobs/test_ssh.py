@@ -88,7 +88,7 @@ def test_tasks_end_with_the_driver(recipe, sign, all_end):
         time.sleep(0.05)
     process.send_signal(sign)
     process.wait(60)
-    assert all_end([int((recipe / "pid").read_text())], seconds=30)
+    assert all_end([int((recipe / "pid").read_text())])
 
 
 @pytest.mark.parametrize("line", ["left 0", "left two", "left 1 2", "-oProxyCommand=x"])

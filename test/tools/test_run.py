@@ -202,7 +202,7 @@ def test_a_terminal_gets_a_bar(tmp_path):
             break
         shown += piece
     os.close(parent)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert b"[##########..........] 2/4 step 2/4" in shown or b"[####################] 4/4" in shown
     assert shown.endswith(b"\r\x1b[K")
 
@@ -217,7 +217,7 @@ def test_an_interrupted_driver_leaves_no_job_behind(tmp_path, sign, all_end):
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and sum(p.stat().st_size > 0 for p in tmp_path.glob("pid.*")) < 2:
         time.sleep(0.02)
     children = [int(path.read_text()) for path in tmp_path.glob("pid.*")]
@@ -245,7 +245,7 @@ def interrupted(*args, **options):
 subprocess.Popen = interrupted
 sys.exit(driver.main(["x.log", "bash", "-c", "sleep 60 & echo $! >pid; wait"]))
 """
-    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=20)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=40)
     assert ended.returncode == 128 + signal.SIGINT, ended.stderr
     assert all_end([int((tmp_path / "pid").read_text())])
 
@@ -299,13 +299,13 @@ def test_a_killed_recipe_gives_its_training_time_to_save(tmp_path, all_end):
     time.sleep(0.3)
     driver = int((tmp_path / "driver").read_text())
     os.kill(driver, signal.SIGTERM)
-    assert all_end([job_pid, driver], seconds=10)
+    assert all_end([job_pid, driver])
     assert "# Ended (code 85) at" in (tmp_path / "x.log").read_text()
 
 
 def written_pid(folder: Path) -> int:
     """What a job writes into `pid`, once it has."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     pid = folder / "pid"
     while time.monotonic() < deadline and not (pid.exists() and pid.stat().st_size):
         time.sleep(0.02)

@@ -69,14 +69,14 @@ def test_what_a_killed_script_has_started_ends(script, tmp_path):
     process.kill()
     process.wait()
     # All but the deaf one, what it calls, and the warden.
-    assert wait_until(lambda: len(alive()) <= 3, 5)
+    assert wait_until(lambda: len(alive()) <= 3, 20)
     (folder,) = tmp_path.glob("kd.*")
     assert folder.is_dir()
     deaf = [pid for pid in alive() if b"trap" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert deaf
     for pid in deaf:
         os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: not alive() and not folder.exists(), 5)
+    assert wait_until(lambda: not alive() and not folder.exists(), 20)
 
 
 def test_grace_ends(tmp_path):
@@ -93,4 +93,4 @@ def test_grace_ends(tmp_path):
     )
     assert deaf.stdout.readline() == "deaf\n"
     warden.end_all(f"KD_RUN={tmp_path}".encode())
-    assert deaf.wait(5) == -signal.SIGKILL
+    assert deaf.wait(20) == -signal.SIGKILL
