@@ -250,7 +250,7 @@ def test_accuracy_picture_shows_its_numbers(tmp_path, monkeypatch):
     ]
 
 
-def test_help_is_quick_and_imports_no_torch():
+def test_the_commands_import_no_torch():
     code = (
         "import sys; from espnet2_kd.bin import score_intents, report_intents; "
         "from espnet2_kd.report import intent_score, intent_results; "
